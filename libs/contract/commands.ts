@@ -1,0 +1,152 @@
+/**
+ * What callers send, by HTTP, `req.` and `cmd.` alike: one schema per verb, from which the checks, the types,
+ * the OpenAPI document and docs/asyncapi.yaml come. Unknown fields are refused: a misspelt option is never ignored.
+ */
+
+import { z } from 'zod'
+
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/
+const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/
+const PATH_BYTES_MAX = 4096
+const GIB = 1024 ** 3
+
+/** Text without NUL: it may become an argument, a path or a jsonb string, and none of them can hold one. */
+const text = (max: number) =>
+  z.string().max(max).refine(noNul, 'must not contain NUL').refine(wellFormed, 'must be well-formed Unicode')
+const absolutePath = text(PATH_BYTES_MAX).refine(
+  (path) => path.startsWith('/') && !path.split('/').includes('..'),
+  {
+    message: 'must be absolute and without ".."',
+  },
+)
+const id = (prefix: string) =>
+  z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`), `must be an id like ${prefix}-01J…`)
+const name = z
+  .string()
+  .regex(NAME, 'must be 1 to 64 letters, digits, ".", "_" or "-", and begin with a letter or digit')
+const env = z.record(z.string().regex(ENV_NAME, 'must be a name like PATH'), text(128 * 1024)).default({})
+// Linux takes 128 KiB per argument and about 2 MiB in all; a command on the broker has 1 MiB.
+const argv = z
+  .array(text(128 * 1024))
+  .min(1)
+  .max(10_000)
+  .refine((words) => words[0] !== '', 'must name a program')
+const durationMs = (max: number) => z.int().min(1).max(max)
+
+export const sandboxCreate = z.strictObject({
+  /** Name or id of an image, or id of a snapshot; null: the default base image. */
+  image: text(256).nullable().default(null),
+  command: argv.nullable().default(null),
+  workdir: absolutePath.nullable().default(null),
+  user: text(64).nullable().default(null),
+  env,
+  cpuMillis: z.int().min(1).max(1_024_000).nullable().default(null),
+  cpuLimitMillis: z.int().min(1).max(1_024_000).nullable().default(null),
+  memoryBytes: z
+    .int()
+    .min(32 * 1024 ** 2)
+    .max(1024 * GIB)
+    .nullable()
+    .default(null),
+  diskBytes: z
+    .int()
+    .min(1)
+    .max(512 * GIB)
+    .nullable()
+    .default(null),
+  diskLimitBytes: z
+    .int()
+    .min(1024 ** 2)
+    .max(512 * GIB)
+    .nullable()
+    .default(null),
+  timeoutMs: durationMs(24 * 3_600_000)
+    .nullable()
+    .default(null),
+  idleTimeoutMs: durationMs(24 * 3_600_000)
+    .nullable()
+    .default(null),
+  network: z.enum(['none', 'open']).default('none'),
+  volumes: z
+    .array(
+      z.strictObject({
+        /** Name or id; a name that does not exist yet is an error, not a new volume. */
+        volume: text(64),
+        path: absolutePath.refine((path) => path !== '/', 'must not be the root'),
+        readOnly: z.boolean().default(false),
+        version: z.int().min(0).nullable().default(null),
+      }),
+    )
+    .max(32)
+    .default([]),
+  name: name.nullable().default(null),
+  tags: z
+    .record(name, text(256))
+    .default({})
+    .refine((tags) => Object.keys(tags).length <= 64, 'at most 64 tags'),
+  runtime: z.enum(['gvisor', 'vm']).default('gvisor'),
+})
+
+export const sandboxTerminate = z.strictObject({ sandboxId: id('sb') })
+
+export const sandboxExec = z.strictObject({
+  sandboxId: id('sb'),
+  argv,
+  workdir: absolutePath.nullable().default(null),
+  user: text(64).nullable().default(null),
+  env,
+  pty: z
+    .strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) })
+    .nullable()
+    .default(null),
+  /** `open`: bytes follow by HTTP. A small stdin goes within the command, base64, at most 256 KiB. */
+  stdin: z.enum(['open', 'closed', 'inline']).default('closed'),
+  stdinBase64: z.base64().max(350_000).nullable().default(null),
+  timeoutMs: durationMs(24 * 3_600_000)
+    .nullable()
+    .default(null),
+  /** A `req.` or HTTP call may wait for the exit, this long. */
+  waitMs: z.int().min(0).max(300_000).default(0),
+})
+
+export const sandboxSignal = z.strictObject({ execId: id('ex'), signal: z.int().min(1).max(64) })
+
+export const snapshotCreate = z.strictObject({ sandboxId: id('sb') })
+
+export const imageImport = z.strictObject({
+  name: text(256).regex(/^[a-z0-9]+([._/:-][a-z0-9]+)*$/, 'must be a reference like alpine:3.21'),
+  /** Of the root tarball, already in the blob store. */
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+})
+export const imageRemove = z.strictObject({ image: text(256) })
+
+export const volumeCreate = z.strictObject({ name })
+export const volumeCommit = z.strictObject({ sandboxId: id('sb'), volume: text(64) })
+export const volumeReload = z.strictObject({ sandboxId: id('sb'), volume: text(64) })
+export const volumeRemove = z.strictObject({ volume: text(64) })
+
+/** Every command, by aggregate and verb: `req.<key>` and `cmd.<key>`. */
+export const COMMANDS = {
+  'sandbox.create': sandboxCreate,
+  'sandbox.terminate': sandboxTerminate,
+  'sandbox.exec': sandboxExec,
+  'sandbox.signal': sandboxSignal,
+  'snapshot.create': snapshotCreate,
+  'image.import': imageImport,
+  'image.remove': imageRemove,
+  'volume.create': volumeCreate,
+  'volume.commit': volumeCommit,
+  'volume.reload': volumeReload,
+  'volume.remove': volumeRemove,
+} as const
+
+export type CommandName = keyof typeof COMMANDS
+export type CommandBody<N extends CommandName> = z.output<(typeof COMMANDS)[N]>
+
+function noNul(value: string): boolean {
+  return !value.includes('\0')
+}
+
+function wellFormed(value: string): boolean {
+  return value.isWellFormed()
+}

@@ -1,0 +1,22 @@
+/** What an accepted command answers, at once and again for each re-send. */
+
+export interface Accepted {
+  ok: true
+  commandId: string
+  /** The stream that the command wrote to first, and its version after that. */
+  stream: string
+  version: number
+  sandboxId?: string
+  execId?: string
+  imageId?: string
+  snapshotId?: string
+  volumeId?: string
+  commitId?: string
+}
+
+/** By when a command may be accepted at the latest, from now. */
+export const COMMAND_EXPIRY_MS_MAX = 24 * 3_600_000
+/** What CLI and HTTP set. */
+export const COMMAND_EXPIRY_MS_DEFAULT = 600_000
+/** Made by the caller; ULID, UUID or any other text that is unique in the tenant. */
+export const COMMAND_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{7,127}$/
