@@ -21,6 +21,18 @@ export interface EventMeta {
   traceparent: string | null
   workerId: string | null
   epoch: number | null
+  /**
+   * What the append did beside its events, on the first of them, so that it is hashed and `verify` can replay it.
+   * Written by `append`.
+   */
+  effects: Effects | null
+}
+
+/** See docs/adr/0003-effects-in-meta.md. A key is absent where nothing was done. */
+export type Effects = {
+  live?: Json
+  claims?: Json
+  reservation?: Json
 }
 
 /** An event as it stands in the database. `position` is null until the sequencer has placed it. */
@@ -52,7 +64,7 @@ export interface CommandRef {
   id: string
   /** `sandbox.create`; part of the hash that tells a re-send from a re-used id. */
   verb: string
-  /** sha256 over verb and canonical body, see `commandHash`. */
+  /** sha256 over verb and canonical body, made by `commandHash`. */
   hash: Buffer
   expiresAt: Date
 }
@@ -79,6 +91,11 @@ export interface Resources {
   diskBytes: number
 }
 
+export interface TimerRef {
+  key: string
+  generation: bigint
+}
+
 /** What an append does to the sandbox's `live` row; it is the fence that a stream's version cannot be. */
 export type LiveChange =
   /** Placement: the row appears, with this worker and epoch. Fenced when the sandbox has one already. */
@@ -101,11 +118,16 @@ export interface AppendRequest {
   command: CommandRef
   /** Stored with the command's row and given again for each re-send. */
   outcome: JsonObject
-  meta: Omit<EventMeta, 'commandId'>
+  meta: Omit<EventMeta, 'commandId' | 'effects'>
   /** Given by the appender, part of the hashed envelope. */
   at: Date
   writes: StreamWrite[]
-  timers?: { set?: TimerToSet[]; cancel?: string[] }
+  timers?: {
+    set?: TimerToSet[]
+    cancel?: string[]
+    /** By a timer's handler: removes exactly the setting that it was given, not a newer one under the same key. */
+    consume?: TimerRef[]
+  }
   claims?: { take?: Claim[]; release?: Claim[] }
   reservation?: ReservationChange
   live?: LiveChange

@@ -1,0 +1,243 @@
+/**
+ * The one way into the log: everything that one command writes, in one transaction, in a fixed order of locks.
+ *
+ *   command row -> live -> claims -> events -> timers -> reservation -> cursor -> commit
+ *
+ * Statements go out together and are judged in this order, so an append costs two round trips; a look at the heads
+ * comes before when it builds on existing streams. No statement raises an error for an expected outcome.
+ */
+
+import { randomUUID } from 'node:crypto'
+import { SandtrailError } from '#libs/domain'
+import { connect, type Database, isConnectionLoss, sqlState, type Transaction } from './database.js'
+import { type Envelope, hashEvent, NO_HASH } from './envelope.js'
+import { cleanObject, cleanText } from './json.js'
+import { settleLostCommit } from './lost-commit.js'
+import { releaseClaims, takeClaims } from './statements/claims.js'
+import { type CommandRow, findStoredCommand, insertCommand } from './statements/commands.js'
+import { moveCursor } from './statements/cursors.js'
+import { type Head, insertEvents, selectHeads } from './statements/events.js'
+import { changeLive } from './statements/live.js'
+import { changeReservation } from './statements/reservations.js'
+import { changeTimers } from './statements/timers.js'
+import type { AppendRequest, AppendResult, Effects, EventMeta, StreamWrite } from './types.js'
+
+/** Called after each commit with the number of events: the place for the nudge. Must not throw. */
+export type OnCommitted = (events: number) => void
+
+type Refusal = Exclude<AppendResult, { outcome: 'appended' }>
+type ChainedEvent = Envelope & { hash: Buffer }
+
+/** What the writing transaction needs, ready and checked. */
+interface Prepared {
+  request: AppendRequest
+  row: CommandRow
+  events: ChainedEvent[]
+  versions: Record<string, number>
+}
+
+/**
+ * Appends, or says why not; a refusal has changed nothing. Resolves only after the commit.
+ * Throws INVALID_ARGUMENT for data that cannot be stored, UNAVAILABLE (retryable, with the same command id) when the
+ * database cannot be reached or broke off: then nothing was written, unless the message says that this is unknown.
+ */
+export async function append(
+  db: Database,
+  request: AppendRequest,
+  onCommitted: OnCommitted = () => {},
+): Promise<AppendResult> {
+  return appendCommand(db, request, false, onCommitted)
+}
+
+/** `append` for accepted and rejected commands alike. */
+export async function appendCommand(
+  db: Database,
+  request: AppendRequest,
+  rejected: boolean,
+  onCommitted: OnCommitted,
+): Promise<AppendResult> {
+  check(request)
+  const { tenant, command } = request
+  const heads = await readHeads(db, request.writes)
+  if (heads.conflict !== null) return explain(db, request, { outcome: 'conflict', stream: heads.conflict })
+
+  const outcome = cleanObject(request.outcome, 'outcome')
+  const row: CommandRow = { tenant, command, outcome, rejected, attempt: randomUUID() }
+  const events = chain(request, heads.found)
+  const versions = Object.fromEntries(events.map((event) => [event.stream, event.version]))
+  const result = await write(db, { request, row, events, versions })
+  if (result.outcome !== 'appended') return explain(db, request, result)
+  onCommitted(events.length)
+  return result
+}
+
+/** The writing transaction. A refusal rolls it back. */
+async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
+  const tx = await connect(db)
+  let broken: Error | undefined
+  const remember = (error: Error) => {
+    broken = error
+  }
+  tx.on('error', remember)
+  try {
+    const refusal = await sendAll(tx, prepared)
+    if (refusal !== null) {
+      await tx.query('rollback')
+      return refusal
+    }
+    await tx.query('commit')
+    return { outcome: 'appended', versions: prepared.versions }
+  } catch (error) {
+    if (isConnectionLoss(error)) {
+      broken ??= error as Error
+      return await settleLostCommit(db, prepared.row, prepared.versions, error)
+    }
+    await tx.query('rollback').catch(remember)
+    return refusalOf(error, prepared.request)
+  } finally {
+    tx.off('error', remember)
+    tx.release(broken)
+  }
+}
+
+/** Sends every statement at once and returns the first refusal in the order of the locks. */
+async function sendAll(tx: Transaction, { request, row, events }: Prepared): Promise<Refusal | null> {
+  const { tenant, live, claims, timers, reservation, cursor } = request
+  const steps: Promise<Refusal | null>[] = [
+    tx.query('begin').then(() => null),
+    insertCommand(tx, row).then((isNew) => (isNew ? null : { outcome: 'duplicate', stored: {} })),
+  ]
+  if (live) {
+    steps.push(changeLive(tx, tenant, live).then((reason) => reason && { outcome: 'fenced', reason }))
+  }
+  if (claims?.release?.length) steps.push(releaseClaims(tx, tenant, claims.release).then(() => null))
+  if (claims?.take?.length) {
+    const taken = takeClaims(tx, tenant, claims.take)
+    steps.push(taken.then((claim) => claim && { outcome: 'claim-taken', claim }))
+  }
+  if (events.length > 0) {
+    steps.push(
+      insertEvents(tx, events).then((stream) => (stream === null ? null : { outcome: 'conflict', stream })),
+    )
+  }
+  if (timers) steps.push(changeTimers(tx, tenant, timers).then(() => null))
+  if (reservation) {
+    const lacking = changeReservation(tx, tenant, reservation)
+    steps.push(lacking.then((of) => of && { outcome: 'no-capacity', of }))
+  }
+  if (cursor) steps.push(moveCursor(tx, cursor.name, cursor.position).then(() => null))
+
+  // All of them, also after a failure: none may be left to reject unheard.
+  const results = await Promise.allSettled(steps)
+  for (const result of results) {
+    if (result.status === 'rejected') throw result.reason
+    if (result.value !== null) return result.value
+  }
+  return null
+}
+
+/** A deadlock's victim has lost a race like any other; the rest is our bug. */
+function refusalOf(error: unknown, request: AppendRequest): Refusal {
+  const state = sqlState(error)
+  const stream = request.writes[0]?.stream
+  if ((state === '40P01' || state === '40001') && stream !== undefined) return { outcome: 'conflict', stream }
+  throw error
+}
+
+/** A command that was decided before explains every other refusal, and is what the caller must hear. */
+async function explain(db: Database, request: AppendRequest, refusal: Refusal): Promise<AppendResult> {
+  const known = await findCommand(db, request.tenant, request.command.id, request.command.hash)
+  if (known !== null) return known
+  return refusal.outcome === 'duplicate' ? { outcome: 'expired' } : refusal
+}
+
+/** The quick check before deciding: what a command's first decision was, or null when there was none yet. */
+export async function findCommand(
+  db: Database,
+  tenant: string,
+  commandId: string,
+  hash: Buffer,
+): Promise<Extract<AppendResult, { outcome: 'duplicate' | 'id-reused' }> | null> {
+  const stored = await findStoredCommand(db, tenant, commandId)
+  if (stored === null) return null
+  return stored.hash.equals(hash)
+    ? { outcome: 'duplicate', stored: stored.outcome }
+    : { outcome: 'id-reused' }
+}
+
+/** Heads are immutable once committed, so they may be read before the transaction; the key guards the rest. */
+async function readHeads(
+  db: Database,
+  writes: StreamWrite[],
+): Promise<{ conflict: string | null; found: Map<string, Head> }> {
+  const building = writes.filter((write) => write.expectedVersion > 0 && write.events.length > 0)
+  if (building.length === 0) return { conflict: null, found: new Map() }
+  const streams = building.map((write) => write.stream)
+  const found = await selectHeads(db, streams).catch((cause) => {
+    if (!isConnectionLoss(cause)) throw cause
+    throw new SandtrailError('UNAVAILABLE', 'the database broke off; nothing was written', { cause })
+  })
+  const lost = building.find((write) => found.get(write.stream)?.version !== write.expectedVersion)
+  return { conflict: lost?.stream ?? null, found }
+}
+
+function chain(request: AppendRequest, heads: Map<string, Head>): ChainedEvent[] {
+  const { tenant, at } = request
+  const events: ChainedEvent[] = []
+  let effects = effectsOf(request)
+  const meta = cleanObject({ ...request.meta, commandId: request.command.id, effects: null }, 'meta')
+  // One order of streams for everybody, so that two appends over the same streams never wait for each other.
+  for (const write of [...request.writes].sort((a, b) => (a.stream < b.stream ? -1 : 1))) {
+    let prevHash = heads.get(write.stream)?.hash ?? NO_HASH
+    for (const [i, event] of write.events.entries()) {
+      const version = write.expectedVersion + i + 1
+      const envelope: Envelope = {
+        tenant,
+        stream: write.stream,
+        version,
+        type: cleanText(event.type, 'type'),
+        typeVersion: event.typeVersion,
+        at,
+        eventId: randomUUID(),
+        data: cleanObject(event.data, `data of ${event.type}`),
+        sealed: event.sealed ?? null,
+        meta: { ...(meta as unknown as EventMeta), effects },
+        prevHash,
+      }
+      effects = null
+      prevHash = hashEvent(envelope)
+      events.push({ ...envelope, hash: prevHash })
+    }
+  }
+  return events
+}
+
+function effectsOf({ live, claims, reservation }: AppendRequest): Effects | null {
+  const effects = cleanObject(
+    {
+      live: live?.action === 'require' ? undefined : live,
+      claims: claims?.take?.length || claims?.release?.length ? claims : undefined,
+      reservation,
+    },
+    'effects',
+  )
+  return Object.keys(effects).length > 0 ? effects : null
+}
+
+function check(request: AppendRequest): void {
+  const { tenant, command, writes, at } = request
+  cleanText(tenant, 'tenant')
+  cleanText(command.id, 'command id')
+  const streams = new Set(writes.map((write) => cleanText(write.stream, 'stream')))
+  if (streams.size !== writes.length) throw invalid('a stream is written twice in one append')
+  if (Number.isNaN(at.getTime()) || Number.isNaN(command.expiresAt.getTime())) {
+    throw invalid('a time is not a date')
+  }
+  const hasEvents = writes.some((write) => write.events.length > 0)
+  // `verify` rebuilds effects from events: without one they would look like tampering.
+  if (!hasEvents && effectsOf(request) !== null) throw invalid('effects need at least one event')
+}
+
+function invalid(message: string): SandtrailError {
+  return new SandtrailError('INVALID_ARGUMENT', message)
+}

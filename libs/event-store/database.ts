@@ -1,0 +1,106 @@
+/** Connections to Postgres, and how its failures are told apart. */
+
+import pg from 'pg'
+import { SandtrailError } from '#libs/domain'
+
+/** A pool or one of its clients: whatever a statement can be sent to. */
+export type Queryable = Pick<pg.ClientBase, 'query'>
+export type Database = pg.Pool
+export type Transaction = pg.PoolClient
+
+export interface PoolOptions {
+  url: string
+  /** Connections at most. */
+  max?: number
+  /** Shown in pg_stat_activity. */
+  name?: string
+}
+
+/**
+ * A pool whose clients are pipelined: statements of a transaction that do not wait for each other's results go out
+ * together, so an append costs two round trips. The caller ends it.
+ */
+export function openDatabase({ url, max = 10, name = 'sandtrail' }: PoolOptions): Database {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max,
+    application_name: name,
+    pipeline: true,
+    connectionTimeoutMillis: 5_000,
+    // A peer that has silently gone must not hold an append for the hours of TCP's own patience.
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    statement_timeout: 30_000,
+    // A stopped process must not keep its locks: 5 s is far above a transaction of ours, which takes milliseconds.
+    idle_in_transaction_session_timeout: 5_000,
+    options: '-c synchronous_commit=on -c timezone=UTC',
+  })
+  // The pool drops the broken client by itself; without a listener Node would end the process.
+  pool.on('error', () => {})
+  return pool
+}
+
+/** Runs `work` in one transaction: commits when it resolves, rolls back when it throws. */
+export async function transaction<T>(db: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  const tx = await connect(db)
+  let broken: Error | undefined
+  const remember = (error: Error) => {
+    broken = error
+  }
+  tx.on('error', remember)
+  try {
+    await tx.query('begin')
+    const result = await work(tx)
+    await tx.query('commit')
+    return result
+  } catch (error) {
+    await tx.query('rollback').catch(remember)
+    throw error
+  } finally {
+    tx.off('error', remember)
+    tx.release(broken)
+  }
+}
+
+/** A client from the pool. Throws UNAVAILABLE when there is none: nothing has been sent then. */
+export async function connect(db: Database): Promise<Transaction> {
+  try {
+    return await db.connect()
+  } catch (cause) {
+    throw new SandtrailError('UNAVAILABLE', 'the database cannot be reached', {
+      hint: 'check that Postgres runs and accepts connections',
+      cause,
+    })
+  }
+}
+
+/** The five characters of an SQL error, or null when the failure came from elsewhere (the connection, our code). */
+export function sqlState(error: unknown): string | null {
+  return error instanceof pg.DatabaseError ? (error.code ?? null) : null
+}
+
+/** True for what says nothing about the statement's effect: the connection broke, or the server is going down. */
+export function isConnectionLoss(error: unknown): boolean {
+  const state = sqlState(error)
+  if (state === null) return true
+  return state.startsWith('08') || state.startsWith('57P')
+}
+
+/**
+ * Refuses a server on which "committed" would not mean "on disk". Throws UNAVAILABLE naming the settings.
+ * Checksums are asked for too: without them a rotten page is found by `verify` only, and later.
+ */
+export async function assertDurable(db: Queryable): Promise<void> {
+  const wanted = ['fsync', 'full_page_writes', 'synchronous_commit']
+  const { rows } = await db.query<{ name: string; setting: string }>(
+    'select name, setting from pg_settings where name = any($1)',
+    [wanted],
+  )
+  const wrong = rows.filter(({ setting }) => setting === 'off' || setting === 'local')
+  if (wrong.length === 0) return
+  const list = wrong.map(({ name, setting }) => `${name}=${setting}`).join(', ')
+  throw new SandtrailError('UNAVAILABLE', `Postgres would lose committed events in a power cut: ${list}`, {
+    hint: 'set fsync, full_page_writes and synchronous_commit to on',
+    retryable: false,
+  })
+}

@@ -1,0 +1,26 @@
+export { append, findCommand, type OnCommitted } from './append.js'
+export {
+  assertDurable,
+  type Database,
+  openDatabase,
+  type PoolOptions,
+  type Queryable,
+  type Transaction,
+  transaction,
+} from './database.js'
+export { commandHash, derivedCommandId, type Envelope, hashEvent } from './envelope.js'
+export {
+  type Foldable,
+  type Loaded,
+  load,
+  type StoredEvent,
+  type Upcast,
+  type Upcasts,
+  upcast,
+} from './load.js'
+export { lastPosition, type ReadAllOptions, readAll, readStream } from './read.js'
+export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
+export { findClaim } from './statements/claims.js'
+export { purgeCommands } from './statements/commands.js'
+export { moveCursor, readCursor } from './statements/cursors.js'
+export * from './types.js'

@@ -1,0 +1,78 @@
+/** Folds a stream into its state. Old versions of events are brought up to date on the way. */
+
+import type { Queryable } from './database.js'
+import { readStream } from './read.js'
+import type { EventMeta, JsonObject, RecordedEvent } from './types.js'
+
+/** An event as `evolve` gets it; it fits the domain's `PastEvent`. */
+export interface StoredEvent {
+  type: string
+  typeVersion: number
+  data: JsonObject
+  stream: string
+  version: number
+  at: Date
+  atMs: number
+  sealed: Buffer | null
+  meta: EventMeta
+  position: bigint | null
+}
+
+/** Turns the data of one version of a type into that of the next. */
+export type Upcast = (data: JsonObject, event: RecordedEvent) => JsonObject
+/** `upcasts['SandboxCreated'][1]` makes version 2 out of version 1. */
+export type Upcasts = Record<string, Record<number, Upcast>>
+
+export interface Foldable<State> {
+  initial: State
+  evolve(state: State, event: StoredEvent): State
+  upcasts?: Upcasts
+}
+
+export interface Loaded<State> {
+  state: State
+  /** Of the newest event that is in the state; 0 for a stream that does not exist. */
+  version: number
+}
+
+/** Events per query: a long stream is folded in pages of this many. */
+const PAGE = 1000
+
+/**
+ * The state of a stream, as it is, as it was at a version, or as it was at a moment (by the events' `at`).
+ * With a `tenant`, another tenant's stream looks like one that does not exist.
+ */
+export async function load<State>(
+  db: Queryable,
+  aggregate: Foldable<State>,
+  stream: string,
+  until: { version?: number; at?: Date; tenant?: string } = {},
+): Promise<Loaded<State>> {
+  let state = aggregate.initial
+  let version = 0
+  for (;;) {
+    const page = await readStream(db, stream, { fromVersion: version + 1, limit: PAGE })
+    for (const event of page) {
+      if (until.tenant !== undefined && event.tenant !== until.tenant)
+        return { state: aggregate.initial, version: 0 }
+      if (until.version !== undefined && event.version > until.version) return { state, version }
+      if (until.at !== undefined && event.at > until.at) return { state, version }
+      state = aggregate.evolve(state, upcast(event, aggregate.upcasts))
+      version = event.version
+    }
+    if (page.length < PAGE) return { state, version }
+  }
+}
+
+/** The event in the newest version of its type that `upcasts` lead to. */
+export function upcast(event: RecordedEvent, upcasts: Upcasts = {}): StoredEvent {
+  let { data, typeVersion } = event
+  for (;;) {
+    const step = upcasts[event.type]?.[typeVersion]
+    if (step === undefined) break
+    data = step(data, event)
+    typeVersion += 1
+  }
+  const { type, stream, version, at, sealed, meta, position } = event
+  return { type, typeVersion, data, stream, version, at, atMs: at.getTime(), sealed, meta, position }
+}
