@@ -1,0 +1,45 @@
+# The targets only name scripts; `make` lists them.
+SHELL := /bin/bash
+NODE := .tools/node/bin/node
+SYSTEM := $(NODE) scripts/system/main.mjs
+.DEFAULT_GOAL := help
+.PHONY: help setup build up down status demo dev test check bench soak clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: ## bring everything this machine lacks, in pinned versions (docs/setup.md)
+	@scripts/setup.sh
+
+build: setup ## compile to dist/
+	@scripts/build.sh
+
+up: build ## start the system here, or what is missing of it
+	@$(SYSTEM) up
+
+down: ## stop it and leave nothing behind
+	@[[ ! -x $(NODE) ]] || $(SYSTEM) down
+
+status: ## what runs
+	@$(SYSTEM) status
+
+demo: build ## the main job on a private system: create, exec, snapshot, terminate, replay, verify
+	@$(SYSTEM) demo
+
+dev: build ## compile and restart the services on each save (until Ctrl-C)
+	@$(SYSTEM) dev
+
+test: ## set-up, checks and every test; F=pattern runs the test files that match, and nothing else
+	@scripts/test.sh $(F)
+
+check: setup ## format, lint, types, import directions, API descriptions, compose file
+	@scripts/check.sh
+
+bench: build ## figures against baselines of the same run, into .sandtrail/bench.json
+	@$(NODE) dist/bench/main.js
+
+soak: build ## the main job again and again: S=seconds (600)
+	@$(SYSTEM) soak $(S)
+
+clean: down ## remove what was built here; the cache of set-up stays
+	@rm -rf dist agent/target .tools coverage .sandtrail/logs
