@@ -23,4 +23,18 @@ export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
 export { findClaim } from './statements/claims.js'
 export { purgeCommands } from './statements/commands.js'
 export { moveCursor, readCursor } from './statements/cursors.js'
+export { findLive, type LiveSandbox, listLive } from './tables/live.js'
+export { ensureTenant, findTenant, listTenants, type Quota, setQuota, type Tenant } from './tables/tenants.js'
+export { createToken, findToken, listTokens, revokeToken, type Token } from './tables/tokens.js'
+export {
+  findWorker,
+  heartbeatWorker,
+  listWorkers,
+  setWorkerState,
+  upsertWorker,
+  type Worker,
+  type WorkerReport,
+  type WorkerState,
+} from './tables/workers.js'
+export { type FiredTimer, type TimerHandler, TimerLoop } from './timer-loop.js'
 export * from './types.js'

@@ -1,0 +1,44 @@
+/** Looking at `live` rows without changing them: which sandboxes are on which worker, in which epoch. */
+
+import type { Queryable } from '../database.js'
+
+export interface LiveSandbox {
+  sandboxId: string
+  tenant: string
+  workerId: string
+  epoch: number
+  /** `closing`: a stop was asked for. */
+  state: 'open' | 'closing'
+}
+
+const SELECT = `
+  select sandbox_id as "sandboxId", tenant, worker_id as "workerId", epoch, state
+  from live
+`
+
+const BY_WORKER = `
+  ${SELECT}
+  where worker_id = $1
+  order by sandbox_id
+`
+
+/** What the worker should have: the answer to its heartbeat is built from this. */
+export async function listLive(db: Queryable, workerId: string): Promise<LiveSandbox[]> {
+  const { rows } = await db.query<LiveSandbox>({
+    name: 'live-by-worker',
+    text: BY_WORKER,
+    values: [workerId],
+  })
+  return rows
+}
+
+const BY_SANDBOX = `
+  ${SELECT}
+  where sandbox_id = $1
+`
+
+/** Null before the placement and after the terminal event. */
+export async function findLive(db: Queryable, sandboxId: string): Promise<LiveSandbox | null> {
+  const { rows } = await db.query<LiveSandbox>(BY_SANDBOX, [sandboxId])
+  return rows[0] ?? null
+}

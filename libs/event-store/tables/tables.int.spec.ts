@@ -1,0 +1,90 @@
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { append } from '../append.js'
+import { createTestDatabase, type TestDatabase } from '../testing.js'
+import { request, sandboxId } from '../testing-requests.js'
+import { findLive, listLive } from './live.js'
+import { findTenant, setQuota } from './tenants.js'
+import { createToken, findToken, listTokens, revokeToken } from './tokens.js'
+import { findWorker, heartbeatWorker, listWorkers, setWorkerState, upsertWorker } from './workers.js'
+
+let db: TestDatabase
+beforeAll(async () => {
+  db = await createTestDatabase()
+})
+afterAll(() => db.drop())
+
+const report = (workerId: string) => ({
+  workerId,
+  incarnation: 'a',
+  capacity: { cpuMillis: 2000, memoryBytes: 8 * 1024 ** 3, diskBytes: 100 * 1024 ** 3 },
+  poolFreeBytes: 1e11,
+  info: { runtimes: ['gvisor'] },
+})
+
+test('a worker is registered, heard, cordoned, lost, and active again when it comes back', async () => {
+  expect(await heartbeatWorker(db.pool, 'wk-1')).toBeNull()
+  expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({
+    ...report('wk-1'),
+    state: 'active',
+    cpuFactor: 16,
+    reserved: { cpuMillis: 0, memoryBytes: 0, diskBytes: 0 },
+  })
+  expect(await heartbeatWorker(db.pool, 'wk-1', 5)).toBe('active')
+  expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ poolFreeBytes: 5 })
+  expect(await setWorkerState(db.pool, 'wk-1', 'cordoned')).toBe(true)
+  expect(await setWorkerState(db.pool, 'wk-1', 'lost', ['active'])).toBe(false)
+  expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'cordoned' })
+  await setWorkerState(db.pool, 'wk-1', 'lost')
+  expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'active' })
+})
+
+test('the age of a heartbeat is counted by the database', async () => {
+  await upsertWorker(db.pool, report('wk-old'))
+  await db.pool.query(
+    `update workers set heartbeat_at = heartbeat_at - interval '1 minute' where worker_id = 'wk-old'`,
+  )
+  const old = (await listWorkers(db.pool)).find((worker) => worker.workerId === 'wk-old')
+  expect(old?.heartbeatAgeMs).toBeGreaterThanOrEqual(60_000)
+  expect(old?.heartbeatAgeMs).toBeLessThan(70_000)
+})
+
+test('a reservation and a live row show where a sandbox is', async () => {
+  await upsertWorker(db.pool, report('wk-2'))
+  const id = sandboxId()
+  const resources = { cpuMillis: 125, memoryBytes: 128 * 1024 ** 2, diskBytes: 1024 ** 3 }
+  await append(
+    db.pool,
+    request({
+      stream: id,
+      live: { action: 'open', sandboxId: id, workerId: 'wk-2', epoch: 1 },
+      reservation: { action: 'take', sandboxId: id, workerId: 'wk-2', resources },
+    }),
+  )
+  const live = { sandboxId: id, tenant: 'acme', workerId: 'wk-2', epoch: 1, state: 'open' }
+  expect(await findLive(db.pool, id)).toEqual(live)
+  expect(await listLive(db.pool, 'wk-2')).toEqual([live])
+  expect(await findWorker(db.pool, 'wk-2')).toMatchObject({ reserved: resources })
+  expect(await findTenant(db.pool, 'acme')).toMatchObject({ used: { sandboxes: 1, ...resources } })
+})
+
+test('a quota is set and changed', async () => {
+  const none = { sandboxes: null, cpuMillis: null, memoryBytes: null, diskBytes: null }
+  await setQuota(db.pool, 'limited', { ...none, sandboxes: 2, memoryBytes: 1024 ** 4 })
+  await setQuota(db.pool, 'limited', { ...none, sandboxes: 3 })
+  expect(await findTenant(db.pool, 'limited')).toMatchObject({ quota: { ...none, sandboxes: 3 } })
+})
+
+test('a token is found by its secret until it is revoked; the database never has the secret', async () => {
+  const { id, secret } = await createToken(db.pool, { tenant: 'acme', name: 'ci' })
+  expect(await findToken(db.pool, secret)).toMatchObject({ id, tenant: 'acme', name: 'ci', revokedAt: null })
+  expect(await findToken(db.pool, secret, id)).toMatchObject({ id })
+  expect(await findToken(db.pool, secret, 'ak-other')).toBeNull()
+  expect(await findToken(db.pool, `${secret}x`)).toBeNull()
+  const { rows } = await db.pool.query('select tokens::text as row from tokens')
+  expect(JSON.stringify(rows)).not.toContain(secret)
+
+  expect(await revokeToken(db.pool, 'umbrella', id)).toBe(false)
+  expect(await revokeToken(db.pool, 'acme', id)).toBe(true)
+  expect(await findToken(db.pool, secret)).toBeNull()
+  expect(await listTokens(db.pool, 'acme')).toMatchObject([{ id, revokedAt: expect.any(Date) }])
+})

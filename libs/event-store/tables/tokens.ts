@@ -1,0 +1,69 @@
+/** API tokens. The secret is shown once; the database has its sha256, which is looked up, never compared by byte. */
+
+import { createHash, randomBytes } from 'node:crypto'
+import type { Queryable } from '../database.js'
+
+export interface Token {
+  id: string
+  tenant: string
+  name: string
+  createdAt: Date
+  revokedAt: Date | null
+}
+
+const INSERT = `
+  insert into tokens (id, tenant, name, secret_hash)
+  values ($1, $2, $3, $4)
+`
+
+/** Returns id and secret, in the shape of Modal's (`ak-…`, `as-…`). The secret has 192 random bits: no salt needed. */
+export async function createToken(
+  db: Queryable,
+  { tenant, name }: { tenant: string; name: string },
+): Promise<{ id: string; secret: string }> {
+  const id = `ak-${randomBytes(12).toString('base64url')}`
+  const secret = `as-${randomBytes(24).toString('base64url')}`
+  await db.query(INSERT, [id, tenant, name, hashOf(secret)])
+  return { id, secret }
+}
+
+const FIND = `
+  select id, tenant, name, created_at as "createdAt", revoked_at as "revokedAt"
+  from tokens
+  where secret_hash = $1 and revoked_at is null and ($2::text is null or id = $2)
+`
+
+/** The token of this secret, or null: unknown, revoked, or (with `id`) another token's secret. */
+export async function findToken(db: Queryable, secret: string, id?: string): Promise<Token | null> {
+  const values = [hashOf(secret), id ?? null]
+  const { rows } = await db.query<Token>({ name: 'find-token', text: FIND, values })
+  return rows[0] ?? null
+}
+
+const REVOKE = `
+  update tokens
+  set revoked_at = clock_timestamp()
+  where tenant = $1 and id = $2 and revoked_at is null
+`
+
+/** False when the tenant has no such token in use. */
+export async function revokeToken(db: Queryable, tenant: string, id: string): Promise<boolean> {
+  const { rowCount } = await db.query(REVOKE, [tenant, id])
+  return rowCount === 1
+}
+
+const LIST = `
+  select id, tenant, name, created_at as "createdAt", revoked_at as "revokedAt"
+  from tokens
+  where tenant = $1
+  order by created_at, id
+`
+
+export async function listTokens(db: Queryable, tenant: string): Promise<Token[]> {
+  const { rows } = await db.query<Token>(LIST, [tenant])
+  return rows
+}
+
+function hashOf(secret: string): Buffer {
+  return createHash('sha256').update(secret).digest()
+}

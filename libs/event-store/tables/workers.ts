@@ -1,0 +1,162 @@
+/** Workers as the scheduler knows them: what they have, what is taken, when they were last heard. */
+
+import type { Queryable } from '../database.js'
+import type { JsonObject, Resources } from '../types.js'
+
+/** `active` takes sandboxes, `cordoned` keeps those it has, `lost` has not been heard for the whole grace. */
+export type WorkerState = 'active' | 'cordoned' | 'lost'
+
+export interface WorkerReport {
+  workerId: string
+  /** Changes with each start of the worker process. */
+  incarnation: string
+  capacity: Resources
+  /** How often its CPU may be promised. */
+  cpuFactor?: number
+  poolFreeBytes: number
+  /** Data plane URL, certificate, seal key, runtimes and whatever else it tells. */
+  info: JsonObject
+}
+
+export interface Worker {
+  workerId: string
+  state: WorkerState
+  incarnation: string | null
+  capacity: Resources
+  cpuFactor: number
+  reserved: Resources
+  poolFreeBytes: number
+  info: JsonObject
+  heartbeatAt: Date
+  /** By the database's clock. */
+  heartbeatAgeMs: number
+}
+
+const UPSERT = `
+  -- A lost worker that comes back is active again; a cordon stays until it is taken away.
+  insert into workers as w (worker_id, state, incarnation, capacity_cpu_millis, capacity_memory_bytes,
+                            capacity_disk_bytes, cpu_factor, pool_free_bytes, info)
+  values ($1, 'active', $2, $3, $4, $5, $6, $7, $8)
+  on conflict (worker_id) do update
+  set state = case w.state when 'lost' then 'active' else w.state end,
+      incarnation = excluded.incarnation,
+      capacity_cpu_millis = excluded.capacity_cpu_millis,
+      capacity_memory_bytes = excluded.capacity_memory_bytes,
+      capacity_disk_bytes = excluded.capacity_disk_bytes,
+      cpu_factor = excluded.cpu_factor,
+      pool_free_bytes = excluded.pool_free_bytes,
+      info = excluded.info,
+      heartbeat_at = clock_timestamp()
+  returning *, 0::double precision as heartbeat_age_ms
+`
+
+/** Registers the worker, or renews all that is known of it, heartbeat included. */
+export async function upsertWorker(db: Queryable, report: WorkerReport): Promise<Worker> {
+  const { workerId, incarnation, capacity, cpuFactor = 16, poolFreeBytes, info } = report
+  const { cpuMillis, memoryBytes, diskBytes } = capacity
+  const values = [
+    workerId,
+    incarnation,
+    cpuMillis,
+    memoryBytes,
+    diskBytes,
+    cpuFactor,
+    poolFreeBytes,
+    JSON.stringify(info),
+  ]
+  const { rows } = await db.query<WorkerRow>(UPSERT, values)
+  return toWorker(rows[0] as WorkerRow)
+}
+
+const HEARTBEAT = `
+  update workers
+  set heartbeat_at = clock_timestamp(), pool_free_bytes = coalesce($2, pool_free_bytes)
+  where worker_id = $1
+  returning state
+`
+
+/** Notes that the worker was heard. Returns its state, null for one that is not registered. */
+export async function heartbeatWorker(
+  db: Queryable,
+  workerId: string,
+  poolFreeBytes?: number,
+): Promise<WorkerState | null> {
+  const values = [workerId, poolFreeBytes ?? null]
+  const { rows } = await db.query<{ state: WorkerState }>({ name: 'heartbeat', text: HEARTBEAT, values })
+  return rows[0]?.state ?? null
+}
+
+const LIST = `
+  select *, extract(epoch from clock_timestamp() - heartbeat_at)::double precision * 1000 as heartbeat_age_ms
+  from workers
+  where $1::text is null or worker_id = $1
+  order by worker_id
+`
+
+export async function listWorkers(db: Queryable): Promise<Worker[]> {
+  const { rows } = await db.query<WorkerRow>(LIST, [null])
+  return rows.map(toWorker)
+}
+
+export async function findWorker(db: Queryable, workerId: string): Promise<Worker | null> {
+  const { rows } = await db.query<WorkerRow>(LIST, [workerId])
+  return rows[0] ? toWorker(rows[0]) : null
+}
+
+const SET_STATE = `
+  update workers
+  set state = $2
+  where worker_id = $1 and ($3::text[] is null or state = any($3))
+`
+
+/** False when there is no such worker, or it is in none of the states of `from`. */
+export async function setWorkerState(
+  db: Queryable,
+  workerId: string,
+  state: WorkerState,
+  from?: WorkerState[],
+): Promise<boolean> {
+  const { rowCount } = await db.query(SET_STATE, [workerId, state, from ?? null])
+  return rowCount === 1
+}
+
+/** bigint columns arrive as text. They are below 2^53: bytes and millicores of one host. */
+interface WorkerRow {
+  worker_id: string
+  state: WorkerState
+  incarnation: string | null
+  capacity_cpu_millis: string
+  capacity_memory_bytes: string
+  capacity_disk_bytes: string
+  cpu_factor: number
+  reserved_cpu_millis: string
+  reserved_memory_bytes: string
+  reserved_disk_bytes: string
+  pool_free_bytes: string
+  info: JsonObject
+  heartbeat_at: Date
+  heartbeat_age_ms: number
+}
+
+function toWorker(row: WorkerRow): Worker {
+  return {
+    workerId: row.worker_id,
+    state: row.state,
+    incarnation: row.incarnation,
+    capacity: {
+      cpuMillis: Number(row.capacity_cpu_millis),
+      memoryBytes: Number(row.capacity_memory_bytes),
+      diskBytes: Number(row.capacity_disk_bytes),
+    },
+    cpuFactor: row.cpu_factor,
+    reserved: {
+      cpuMillis: Number(row.reserved_cpu_millis),
+      memoryBytes: Number(row.reserved_memory_bytes),
+      diskBytes: Number(row.reserved_disk_bytes),
+    },
+    poolFreeBytes: Number(row.pool_free_bytes),
+    info: row.info,
+    heartbeatAt: row.heartbeat_at,
+    heartbeatAgeMs: row.heartbeat_age_ms,
+  }
+}
