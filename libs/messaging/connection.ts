@@ -1,0 +1,95 @@
+/** One connection to the broker, which is never given up: while the broker is away, requests fail with a code. */
+
+import {
+  type ConnectionOptions,
+  connect as connectTransport,
+  errors,
+  type NatsConnection,
+  nkeyAuthenticator,
+  usernamePasswordAuthenticator,
+} from '@nats-io/transport-node'
+import { SandtrailError } from '#libs/domain'
+import { publicKeyOf } from './identity.js'
+import type { MessagingLog } from './log.js'
+import { Messaging } from './messaging.js'
+
+export type Credentials = { user: string; password: string } | { nkeySeed: string }
+
+export interface ConnectOptions {
+  /** `nats://host:port`, or several of one cluster. */
+  servers: string | string[]
+  /** Shown in the broker's connection list. */
+  name: string
+  credentials: Credentials
+  /** PEM of the authority that signed the broker's certificate; the host name is always checked. */
+  tls?: { ca?: string; cert?: string; key?: string }
+  log?: MessagingLog
+  /** Stop waiting for a broker that is not there yet after this long; default: wait for ever. */
+  connectWithinMs?: number
+}
+
+const RETRY_MS = 250
+const SILENT: MessagingLog = { info: () => {}, warn: () => {}, error: () => {} }
+
+/**
+ * Connects, and waits for a broker that is not up yet.
+ *
+ * @throws SandtrailError UNAUTHENTICATED when the broker refuses the credentials, UNAVAILABLE after `connectWithinMs`.
+ */
+export async function connect(options: ConnectOptions): Promise<Messaging> {
+  const log = options.log ?? SILENT
+  const giveUpAt = performance.now() + (options.connectWithinMs ?? Number.POSITIVE_INFINITY)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const connection = await connectTransport(transportOptions(options))
+      void logStatus(connection, log)
+      return new Messaging(connection, log)
+    } catch (cause) {
+      if (cause instanceof errors.AuthorizationError) {
+        throw new SandtrailError('UNAUTHENTICATED', 'the broker refuses the credentials', { cause })
+      }
+      if (performance.now() > giveUpAt) {
+        throw new SandtrailError('UNAVAILABLE', 'the broker cannot be reached', { cause })
+      }
+      if (attempt === 1) log.warn({ err: cause }, 'the broker is not there yet, waiting')
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+    }
+  }
+}
+
+/**
+ * Replies come to an inbox of the user alone: nobody else may subscribe to it, see nats-config.ts.
+ */
+export function inboxPrefix(credentials: Credentials): string {
+  return `_INBOX.${'user' in credentials ? credentials.user : publicKeyOf(credentials.nkeySeed)}`
+}
+
+function transportOptions({ servers, name, credentials, tls }: ConnectOptions): ConnectionOptions {
+  return {
+    servers,
+    name,
+    authenticator:
+      'user' in credentials
+        ? usernamePasswordAuthenticator(credentials.user, credentials.password)
+        : nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed)),
+    inboxPrefix: inboxPrefix(credentials),
+    ...(tls ? { tls } : {}),
+    maxReconnectAttempts: -1,
+    // A broker that reads a new configuration may refuse a known user for a moment.
+    ignoreAuthErrorAbort: true,
+    reconnectTimeWait: RETRY_MS,
+    reconnectJitter: RETRY_MS,
+    // A dead peer is noticed after 15 s at the latest, also when no RST ever comes.
+    pingInterval: 5_000,
+    maxPingOut: 2,
+  }
+}
+
+async function logStatus(connection: NatsConnection, log: MessagingLog): Promise<void> {
+  for await (const status of connection.status()) {
+    if (status.type === 'disconnect') log.warn({ server: status.server }, 'disconnected from the broker')
+    else if (status.type === 'reconnect') log.info({ server: status.server }, 'connected to the broker again')
+    else if (status.type === 'error') log.error({ err: status.error }, 'the broker reports an error')
+    else if (status.type === 'slowConsumer') log.warn({ pending: status.pending }, 'reading too slowly')
+  }
+}

@@ -1,0 +1,85 @@
+/** What a handler is told of a message beside its body, and whom of what the headers say is to be believed. */
+
+import type { MsgHdrs } from '@nats-io/transport-node'
+import { Rejected } from '#libs/domain'
+import { allHeaders, readHeaders } from './headers.js'
+import { parseSubject } from './subjects.js'
+
+export interface MessageContext {
+  subject: string
+  tokens: readonly string[]
+  /** From the subject, which the tenant's account fixes; '' on the platform's own subjects. */
+  tenant: string
+  /** From `wrk.<id>.…` and `ctl.<id>.…`, which a worker's identity fixes; else null. */
+  workerId: string | null
+  /** Names in lower case. */
+  headers: ReadonlyMap<string, string>
+  commandId: string | null
+  /** RFC 3339. */
+  expiresAt: string | null
+  /** Whose doing it is: `worker:<id>`, `nats:<tenant>`, or what a service of the platform says. */
+  actor: string
+  traceparent: string | null
+  /** Where the reply goes; null when none is wanted. */
+  reply: string | null
+  /** 1, or more for a queued command that came before. */
+  deliveries: number
+}
+
+interface Incoming {
+  subject: string
+  headers?: MsgHdrs | undefined
+  reply?: string | undefined
+}
+
+/** Inboxes of the platform's own account. A tenant's reply subject never has this form here: see below. */
+const OWN_INBOX = '_INBOX.'
+/** Reply subjects that the server makes for a request that crossed an account. */
+const CROSSED_INBOX = '_R_.'
+
+/**
+ * The context of a message.
+ *
+ * @throws Rejected INVALID_ARGUMENT for damaged headers.
+ */
+export function contextOf(message: Incoming, deliveries = 1): MessageContext {
+  const subject = parseSubject(message.subject)
+  const tenant = subject && 'tenant' in subject ? subject.tenant : ''
+  const workerId = subject && 'workerId' in subject ? subject.workerId : null
+  if (message.subject.startsWith('v1.') && tenant === '') {
+    throw new Rejected('INVALID_ARGUMENT', `no subject of this service: ${message.subject.slice(0, 200)}`)
+  }
+  const { commandId, expiresAt, actor, traceparent } = readHeaders(message.headers)
+  return {
+    subject: message.subject,
+    tokens: message.subject.split('.'),
+    tenant,
+    workerId,
+    headers: allHeaders(message.headers),
+    commandId,
+    expiresAt,
+    actor: actorOf(message, tenant, workerId, actor),
+    traceparent,
+    reply: message.reply || null,
+    deliveries,
+  }
+}
+
+/**
+ * A reply goes to an inbox or nowhere: a caller that names a command's or the broker's own subject as its reply
+ * would make us publish there with our rights. (The server rewrites a tenant's reply subject to `_R_.…`, except one
+ * that begins with `$JS.ACK`.)
+ */
+export function mayReplyTo(reply: string): boolean {
+  return reply.startsWith(OWN_INBOX) || reply.startsWith(CROSSED_INBOX)
+}
+
+/**
+ * `Sandtrail-Actor` is believed in a request from the platform's own account, recognised by its reply inbox: the
+ * server rewrites every tenant's. A queued command has no reply subject left, so there it is never believed.
+ */
+function actorOf(message: Incoming, tenant: string, workerId: string | null, claimed: string | null): string {
+  if (message.subject.startsWith('ctl.') && workerId !== null) return `worker:${workerId}`
+  if (message.reply?.startsWith(OWN_INBOX)) return claimed ?? 'system:platform'
+  return tenant === '' ? 'system:platform' : `nats:${tenant}`
+}
