@@ -1,0 +1,82 @@
+/** A nats-server of our own, with JetStream, on 127.0.0.1. */
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { forgetPort, portFor } from './ports.mjs'
+import { findProcess, isAlive, launch, signal } from './processes.mjs'
+import { tools, userFor } from './tools.mjs'
+import { until } from './until.mjs'
+
+/**
+ * Starts the broker of this system unless it runs, and waits until it listens. A changed configuration is loaded by
+ * the one that runs.
+ *
+ * @param {string} dir state directory of the system
+ * @param {{ log: string, renderConfig: (at: { host: string, port: number, storeDir: string }) => string }} options
+ * @returns {Promise<string>} its URL, without credentials
+ */
+export async function startNats(dir, { log, renderConfig }) {
+  const home = join(dir, 'nats')
+  const storeDir = join(home, 'store')
+  const configFile = join(home, 'nats.conf')
+  const user = userFor('nobody')
+  for (const path of [home, storeDir]) {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    if (user.uid !== undefined) chownSync(path, user.uid, user.gid ?? user.uid)
+  }
+
+  for (let attempt = 1; ; attempt++) {
+    const port = await portFor(dir, 'nats')
+    const changed = writeConfig(configFile, renderConfig({ host: '127.0.0.1', port, storeDir }), user)
+    let record = findProcess(dir, 'nats')
+    if (record === null || !isAlive(record)) {
+      const command = tools().SANDTRAIL_NATS_SERVER ?? ''
+      record = launch(dir, { name: 'nats', command, args: ['--config', configFile], ...user, log })
+    } else if (changed) {
+      signal(record, 'SIGHUP')
+    }
+    if (await listens(port, record)) return `nats://127.0.0.1:${port}`
+    if (attempt === 3) throw new Error(`nats-server did not start: see ${log}`)
+    forgetPort(dir, 'nats')
+  }
+}
+
+/** True when the file had another content. It holds passwords. @returns {boolean} */
+function writeConfig(
+  /** @type {string} */ path,
+  /** @type {string} */ text,
+  /** @type {{uid?: number, gid?: number}} */ user,
+) {
+  try {
+    if (readFileSync(path, 'utf8') === text) return false
+  } catch {
+    // The first start.
+  }
+  writeFileSync(path, text, { mode: 0o600 })
+  if (user.uid !== undefined) chownSync(path, user.uid, user.gid ?? user.uid)
+  return true
+}
+
+/** @param {number} port @param {import('./processes.mjs').ProcessRecord} record */
+async function listens(port, record) {
+  let open = false
+  await until(async () => {
+    open = await accepts(port)
+    return open || !isAlive(record)
+  }, 30_000)
+  return open && isAlive(record)
+}
+
+/** @param {number} port @returns {Promise<boolean>} */
+function accepts(port) {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port })
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => socket.destroy() && resolve(true))
+  })
+}
+
+/** What a test that brings no accounts gets. @param {{ host: string, port: number, storeDir: string }} at */
+export function plainNatsConfig({ host, port, storeDir }) {
+  return `listen: "${host}:${port}"\nmax_payload: 1MB\njetstream { store_dir: "${storeDir}" }\n`
+}

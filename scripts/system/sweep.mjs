@@ -1,0 +1,45 @@
+/** Removes systems that a `kill -9` left behind: only those whose recorded owner is dead, or whose clone is gone. */
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { removeLeftovers } from './leftovers.mjs'
+import { identify, isAlive, listProcesses, stopProcess } from './processes.mjs'
+import { abandonedDirs } from './state.mjs'
+
+/** @returns {Promise<string[]>} the directories that were removed */
+export async function sweep() {
+  const removed = []
+  for (const dir of abandonedDirs()) {
+    if (!claim(dir)) continue
+    await destroy(dir)
+    removed.push(dir)
+  }
+  return removed
+}
+
+/** Ends a system and removes all that it has, its data too. @param {string} dir */
+export async function destroy(dir) {
+  const records = listProcesses(dir)
+  await Promise.all(records.map(({ name }) => stopProcess(dir, name, { graceMs: 2_000 })))
+  await removeLeftovers(dir)
+  rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
+}
+
+/** False when another process is at it. @param {string} dir */
+function claim(dir) {
+  const path = join(dir, 'sweeper.json')
+  const claimant = JSON.stringify(identify(process.pid))
+  try {
+    writeFileSync(path, claimant, { flag: 'wx' })
+    return true
+  } catch {
+    try {
+      if (isAlive(JSON.parse(readFileSync(path, 'utf8')))) return false
+      writeFileSync(path, claimant)
+      return true
+    } catch {
+      return false // Just removed, or just being written.
+    }
+  }
+}
+
+if (import.meta.main) for (const dir of await sweep()) console.log(`removed ${dir}`)

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# test.sh: set-up, checks and every test, however many fail; the last line is `N passed, N failed`.
+# test.sh PATTERN: only the Jest files whose path matches.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh
+export PATH=$PWD/.tools/node/bin:$PATH
+
+results=$PWD/.sandtrail/test
+failed=0
+
+jest() { # jest PHASE ARGS...: results go to PHASE.json; a run that hangs is ended
+  local phase=$1
+  shift
+  timeout -k 30 1500 npm run -s jest -- --json --outputFile="$results/$phase.json" --passWithNoTests "$@" || failed=1
+}
+
+say() { printf '\n== %s\n' "$*"; }
+
+rm -rf "$results"
+mkdir -p "$results"
+
+if [[ -n ${1:-} ]]; then
+  scripts/build.sh || failed=1
+  jest pattern --runInBand "$1"
+else
+  say checks
+  scripts/check.sh || failed=1
+  say build
+  scripts/build.sh || failed=1
+  if [[ -e agent/Cargo.toml ]]; then
+    say agent
+    (cd agent && cargo test 2>&1) | tee "$results/cargo.log" || failed=1
+  fi
+  say unit tests
+  jest unit --maxWorkers=2 --testPathIgnorePatterns /node_modules/ '\.int\.spec\.ts$' '\.e2e\.spec\.ts$'
+  say integration tests: real Postgres, NATS, btrfs, runsc
+  jest int --maxWorkers=2 '\.int\.spec\.ts$'
+  say end to end: the whole system
+  jest e2e --runInBand '\.e2e\.spec\.ts$'
+fi
+
+say result
+node scripts/test-result.mjs "$results" || failed=1
+exit $failed
