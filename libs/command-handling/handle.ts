@@ -84,11 +84,13 @@ export async function handleCommand<Body>(
         return { accepted: await reject(db, command, taken(result.claim.key), at, onCommitted), isNew: false }
       }
       case 'no-capacity':
-        throw new SandtrailError(
-          result.of === 'tenant' ? 'QUOTA_EXCEEDED' : 'NO_CAPACITY',
-          result.of === 'tenant' ? "the tenant's quota is used up" : 'the worker has no room for it',
-          { hint: 'end sandboxes that are not needed, or ask for less', retryable: true },
-        )
+        if (result.of === 'tenant') {
+          throw new SandtrailError('QUOTA_EXCEEDED', "the tenant's quota is used up", {
+            hint: 'end sandboxes that are not needed, or ask for less',
+            retryable: true,
+          })
+        }
+        break // The worker filled up under the decision: another may have room.
       case 'fenced':
         if (result.reason === 'closing') {
           const gone = new Rejected('SANDBOX_GONE', 'the sandbox is ending')
