@@ -4,6 +4,7 @@
  */
 
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { connect, headers, type NatsConnection, type Subscription } from '@nats-io/transport-node'
 
 interface Reply {

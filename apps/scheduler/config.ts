@@ -1,0 +1,23 @@
+/** The scheduler's configuration; docs/services-env.md is the reference for operators. */
+
+import { z } from 'zod'
+import { commonConfig, integer, secretFile } from '#libs/service'
+
+const key32 = secretFile.transform((text, context) => {
+  const key = Buffer.from(text, 'base64')
+  if (key.length === 32) return key
+  context.addIssue({ code: 'custom', message: 'must hold 32 bytes in base64' })
+  return z.NEVER
+})
+
+export const schedulerConfig = {
+  ...commonConfig,
+  SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
+  /** Wraps the tenants' data keys; the key of command hashes is derived from it. */
+  SANDTRAIL_MASTER_KEY_FILE: key32,
+  SANDTRAIL_TRAIL_FILE: z.string().min(1),
+  SANDTRAIL_TRAIL_KEY_FILE: secretFile,
+  /** Source: the issue; a sandbox asks for 1/8 core and mostly waits. */
+  SANDTRAIL_CPU_FACTOR: integer(1, 1024).default(16),
+  SANDTRAIL_LEASE_GRACE_MS: integer(1_000, 3_600_000).default(30_000),
+} as const

@@ -1,0 +1,110 @@
+/**
+ * A worker says what it has; the answer is every order that this shows to be missing. Level-triggered: whatever was
+ * lost on the fast path, by a crash on either side or with the broker, is set right here.
+ */
+
+import type { Heartbeat, HeartbeatReply, Order } from '#libs/contract'
+import { type ExecId, execAggregate, type SandboxId, sandboxAggregate } from '#libs/domain'
+import { type LiveSandbox, listLive, load, upsertWorker } from '#libs/event-store'
+import type { Scheduler } from './context.js'
+import { declareLost } from './lost-sandboxes.js'
+import { unstartedExecsOn } from './open-execs.js'
+import { createOrder, execOrder, stopOrder } from './orders.js'
+
+const ORDERS_MAX = 100
+/**
+ * A started sandbox that its worker does not list is gone with the worker's state. Three heartbeats in a row, for a
+ * list may have been written just before the sandbox was taken up.
+ */
+const MISSES_MAX = 3
+
+export class Heartbeats {
+  private readonly misses = new Map<string, number>()
+
+  constructor(
+    private readonly scheduler: Scheduler,
+    private readonly cpuFactor: number,
+  ) {}
+
+  async handle(heartbeat: Heartbeat): Promise<HeartbeatReply> {
+    const { db } = this.scheduler
+    const { workerId, incarnation, capacity, poolFreeBytes, info } = heartbeat
+    await upsertWorker(db, {
+      workerId,
+      incarnation,
+      capacity,
+      poolFreeBytes,
+      info: { ...info },
+      cpuFactor: this.cpuFactor,
+    })
+    // Read after the list was written: whatever the worker lists, and is not here, has ended.
+    const live = await listLive(db, heartbeat.workerId)
+    const orders = [...(await this.forWanted(heartbeat, live)), ...forUnwanted(heartbeat, live)]
+    orders.push(...(await this.forExecs(heartbeat)))
+    return { ok: true, orders: orders.slice(0, ORDERS_MAX) }
+  }
+
+  /** What should be there: created again while it has not started, stopped when it is to stop. */
+  private async forWanted(heartbeat: Heartbeat, live: LiveSandbox[]): Promise<Order[]> {
+    const has = new Set(heartbeat.sandboxes.map(({ sandboxId, epoch }) => `${sandboxId}/${epoch}`))
+    const ending = new Set(heartbeat.sandboxes.filter(isEnding).map(({ sandboxId }) => sandboxId))
+    const orders: Order[] = []
+    for (const { tenant, epoch, state: liveState, ...row } of live) {
+      const sandboxId = row.sandboxId as SandboxId
+      const present = has.has(`${sandboxId}/${epoch}`)
+      if (present) this.misses.delete(sandboxId)
+      if (present && (liveState === 'open' || ending.has(sandboxId))) continue
+      if (liveState === 'closing') {
+        orders.push(stopOrder(tenant, sandboxId, epoch, 'terminate'))
+        continue
+      }
+      const { state } = await load(this.scheduler.db, sandboxAggregate, sandboxId, { tenant })
+      if (state.status === 'starting')
+        orders.push(await createOrder(this.scheduler, tenant, sandboxId, state))
+      else if (state.status === 'running') await this.miss(sandboxId, tenant, epoch)
+    }
+    return orders
+  }
+
+  private async miss(sandboxId: SandboxId, tenant: string, epoch: number): Promise<void> {
+    const misses = (this.misses.get(sandboxId) ?? 0) + 1
+    this.misses.set(sandboxId, misses)
+    if (misses < MISSES_MAX) return
+    this.misses.delete(sandboxId)
+    await declareLost(this.scheduler, {
+      sandboxId,
+      tenant,
+      epoch,
+      reason: 'its worker does not know it any more',
+    })
+  }
+
+  private async forExecs({ workerId, openExecs, sandboxes }: Heartbeat): Promise<Order[]> {
+    const known = new Set<ExecId>(openExecs)
+    const present = new Set(sandboxes.map(({ sandboxId }) => sandboxId))
+    const orders: Order[] = []
+    for (const { execId, tenant, sandboxId } of await unstartedExecsOn(
+      this.scheduler.db,
+      workerId,
+      ORDERS_MAX,
+    )) {
+      if (known.has(execId) || !present.has(sandboxId)) continue
+      const { state } = await load(this.scheduler.db, execAggregate, execId, { tenant })
+      if (state.status !== 'requested') continue
+      orders.push(await execOrder(this.scheduler, tenant, workerId, execId, state.spec))
+    }
+    return orders
+  }
+}
+
+function isEnding({ state }: Heartbeat['sandboxes'][number]): boolean {
+  return state === 'ending' || state === 'ended'
+}
+
+/** What should not be there: an epoch that has ended, with its worker lost for a while, say. */
+function forUnwanted(heartbeat: Heartbeat, live: LiveSandbox[]): Order[] {
+  const wanted = new Set(live.map(({ sandboxId, epoch }) => `${sandboxId}/${epoch}`))
+  return heartbeat.sandboxes
+    .filter((sandbox) => !isEnding(sandbox) && !wanted.has(`${sandbox.sandboxId}/${sandbox.epoch}`))
+    .map(({ sandboxId, epoch }) => stopOrder('', sandboxId, epoch, 'ended'))
+}

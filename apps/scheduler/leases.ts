@@ -1,0 +1,89 @@
+/**
+ * One lease per worker, renewed by its heartbeat. It ends after a whole grace of silence, counted on this process's
+ * monotonic clock, and only while it can itself hear and commit: after an outage of the control plane every worker
+ * gets a fresh grace. A lease's end makes no worker kill anything.
+ */
+
+import type { SandboxId } from '#libs/domain'
+import { listLive, listWorkers, setWorkerState, type Worker } from '#libs/event-store'
+import type { Scheduler } from './context.js'
+import { declareLost } from './lost-sandboxes.js'
+
+const LOOK_MS = 2_000
+const HEARING_MS = 1_000
+
+export class Leases {
+  /** When the newest heartbeat of each worker was first seen here, on the monotonic clock. */
+  private readonly seen = new Map<string, { heartbeat: number; sinceMs: number }>()
+  private timer: NodeJS.Timeout | undefined
+  private lastLookMs = performance.now()
+  private stopped = false
+
+  constructor(
+    private readonly scheduler: Scheduler,
+    private readonly graceMs: number,
+  ) {}
+
+  start(): void {
+    this.timer = setTimeout(() => void this.loop(), LOOK_MS)
+  }
+
+  stop(): void {
+    this.stopped = true
+    clearTimeout(this.timer)
+  }
+
+  private async loop(): Promise<void> {
+    try {
+      await this.look()
+    } catch (error) {
+      this.forget()
+      this.scheduler.log.warn({ err: error }, 'cannot look at the leases, every worker gets a fresh grace')
+    }
+    if (!this.stopped) this.start()
+  }
+
+  /** One look at every lease. */
+  async look(): Promise<void> {
+    // This process itself slept (SIGSTOP, a suspended host): what it did not hear in that time counts for nothing.
+    const now = performance.now()
+    if (now - this.lastLookMs > 5 * LOOK_MS || !(await this.canHear())) this.forget()
+    this.lastLookMs = now
+
+    for (const worker of await listWorkers(this.scheduler.db)) {
+      if (worker.state === 'lost' || !this.isSilent(worker, now)) continue
+      await this.lose(worker)
+    }
+  }
+
+  /** The broker answers: what a worker says now would reach us. */
+  private async canHear(): Promise<boolean> {
+    const answered = this.scheduler.messaging.connection.rtt().then(
+      () => true,
+      () => false,
+    )
+    const late = new Promise<boolean>((resolve) => setTimeout(resolve, HEARING_MS, false).unref())
+    return Promise.race([answered, late])
+  }
+
+  private isSilent({ workerId, heartbeatAt }: Worker, now: number): boolean {
+    const known = this.seen.get(workerId)
+    if (known?.heartbeat === heartbeatAt.getTime()) return now - known.sinceMs > this.graceMs
+    this.seen.set(workerId, { heartbeat: heartbeatAt.getTime(), sinceMs: now })
+    return false
+  }
+
+  private async lose({ workerId }: Worker): Promise<void> {
+    const { db, log } = this.scheduler
+    log.warn({ workerId, graceMs: this.graceMs }, 'worker lost')
+    await setWorkerState(db, workerId, 'lost')
+    for (const { sandboxId, tenant, epoch } of await listLive(db, workerId)) {
+      const reason = `its worker was silent for ${this.graceMs / 1000} s`
+      await declareLost(this.scheduler, { sandboxId: sandboxId as SandboxId, tenant, epoch, reason })
+    }
+  }
+
+  private forget(): void {
+    this.seen.clear()
+  }
+}

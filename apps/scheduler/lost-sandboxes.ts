@@ -1,0 +1,41 @@
+/** `SandboxLost`: recorded when a worker has been silent for the whole grace, or has lost its own records. */
+
+import { handleCommand, record } from '#libs/command-handling'
+import { decideSandbox, type SandboxId } from '#libs/domain'
+import { derivedCommandId } from '#libs/event-store'
+import type { Scheduler } from './context.js'
+import { claimsOf } from './reports.js'
+import { loadSandbox } from './resolve.js'
+import { systemCommand } from './system-command.js'
+
+export interface LostSandbox {
+  sandboxId: SandboxId
+  tenant: string
+  epoch: number
+  reason: string
+}
+
+/** Idempotent: two schedulers that come to the same conclusion record it once. */
+export async function declareLost(scheduler: Scheduler, lost: LostSandbox): Promise<void> {
+  const { sandboxId, tenant, epoch, reason } = lost
+  const id = derivedCommandId('lost', sandboxId, epoch)
+  await handleCommand(
+    scheduler,
+    systemCommand(tenant, 'sandbox.lose', id, { sandboxId, epoch }),
+    async () => {
+      const { state, version } = await loadSandbox(scheduler.db, tenant, sandboxId)
+      const events = decideSandbox(state, { type: 'DeclareLost', epoch, reason })
+      const writes = [{ stream: sandboxId, expectedVersion: version, events: record(events) }]
+      if (events.length === 0) return { outcome: { sandboxId }, writes }
+      return {
+        outcome: { sandboxId },
+        writes,
+        live: { action: 'close', sandboxId, epoch },
+        reservation: { action: 'release', sandboxId },
+        claims: { release: claimsOf(state.spec.name, sandboxId) },
+        timers: { cancel: [`${sandboxId}:start`, `${sandboxId}:stop`] },
+      }
+    },
+  )
+  scheduler.log.warn({ sandboxId, epoch, reason }, 'sandbox lost')
+}

@@ -1,0 +1,78 @@
+/** Orders to workers: built from the log, sent at once as the fast path, and again whenever a heartbeat lacks them. */
+
+import type { Order, OrderReply, Secrets } from '#libs/contract'
+import type { ExecId, ExecSpec, SandboxId, WorkerId } from '#libs/domain'
+import { EXEC_START_BY_MS } from '#libs/domain'
+import { findWorker, type JsonObject } from '#libs/event-store'
+import { sealTo, workerSubject } from '#libs/messaging'
+import type { Scheduler } from './context.js'
+import type { Placed } from './resolve.js'
+import { openFromLog } from './secrets.js'
+
+/** A worker acknowledges an order once its record is on disk: milliseconds; the heartbeat brings what was missed. */
+const ORDER_TIMEOUT_MS = 5_000
+
+/** @throws SandtrailError UNAVAILABLE or DEADLINE_EXCEEDED; the heartbeat's reply will carry the order then */
+export async function sendOrder(
+  { messaging }: Scheduler,
+  workerId: WorkerId,
+  order: Order,
+): Promise<OrderReply> {
+  const reply = await messaging.request(workerSubject(workerId, 'order'), order as unknown as JsonObject, {
+    timeoutMs: ORDER_TIMEOUT_MS,
+  })
+  return reply as unknown as OrderReply
+}
+
+/** Sends without waiting: an acceptance is never held up, or undone, by a worker that does not answer. */
+export function dispatch(scheduler: Scheduler, workerId: WorkerId, order: Promise<Order>): void {
+  order
+    .then((ready) => sendOrder(scheduler, workerId, ready))
+    .catch((error) => scheduler.log.warn({ err: error, workerId }, 'an order waits for the next heartbeat'))
+}
+
+export async function createOrder(
+  scheduler: Scheduler,
+  tenant: string,
+  sandboxId: SandboxId,
+  { spec, epoch, workerId }: Placed,
+): Promise<Order> {
+  const secrets = await openFromLog(scheduler, tenant, sandboxId)
+  return {
+    kind: 'create',
+    tenant,
+    sandboxId,
+    epoch,
+    spec,
+    secrets: await sealSecrets(scheduler, workerId, secrets),
+  }
+}
+
+export async function execOrder(
+  scheduler: Scheduler,
+  tenant: string,
+  workerId: WorkerId,
+  execId: ExecId,
+  spec: ExecSpec,
+): Promise<Order> {
+  const { sandboxId, epoch } = spec
+  const [ofSandbox, ofExec] = await Promise.all([
+    openFromLog(scheduler, tenant, sandboxId),
+    openFromLog(scheduler, tenant, execId),
+  ])
+  const secrets = await sealSecrets(scheduler, workerId, {
+    ...ofExec,
+    env: { ...ofSandbox.env, ...ofExec.env },
+  })
+  return { kind: 'exec', tenant, sandboxId, epoch, execId, spec, secrets, startByMs: EXEC_START_BY_MS }
+}
+
+export function stopOrder(tenant: string, sandboxId: SandboxId, epoch: number, reason: string): Order {
+  return { kind: 'stop', tenant, sandboxId, epoch, reason }
+}
+
+async function sealSecrets({ db }: Scheduler, workerId: WorkerId, secrets: Secrets): Promise<string> {
+  const worker = await findWorker(db, workerId)
+  if (!worker) throw new Error(`worker ${workerId} is not registered`)
+  return sealTo(String(worker.info.sealKey), Buffer.from(JSON.stringify(secrets)))
+}

@@ -1,0 +1,49 @@
+import { Controller, Inject, UseFilters } from '@nestjs/common'
+import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
+import { answerQueued } from '#libs/command-handling'
+import { Rejected } from '#libs/domain'
+import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
+import { isSchedulerCommand, runCommand } from './commands.js'
+import { SCHEDULER, type Scheduler } from './context.js'
+
+/** Commands of tenants, asked for (`req.`) or queued (`cmd.`). */
+@UseFilters(ErrorsPassThrough)
+@Controller()
+export class SandboxController {
+  constructor(@Inject(SCHEDULER) private readonly scheduler: Scheduler) {}
+
+  @MessagePattern({ request: 'v1.*.req.sandbox.create' })
+  create(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return runCommand(this.scheduler, 'sandbox.create', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.*.req.sandbox.exec' })
+  exec(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return runCommand(this.scheduler, 'sandbox.exec', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.*.req.sandbox.signal' })
+  signal(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return runCommand(this.scheduler, 'sandbox.signal', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.*.req.sandbox.terminate' })
+  terminate(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return runCommand(this.scheduler, 'sandbox.terminate', body, context)
+  }
+
+  @MessagePattern({ command: 'v1.*.cmd.sandbox.*', durable: 'scheduler' })
+  queued(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<void> {
+    return answerQueued(this.scheduler.messaging, context, async () => {
+      const name = `sandbox.${context.tokens.at(-1)}`
+      if (!isSchedulerCommand(name)) throw new Rejected('INVALID_ARGUMENT', `there is no command ${name}`)
+      // Whoever queues a command does not wait within it.
+      return runCommand(
+        this.scheduler,
+        name,
+        name === 'sandbox.exec' ? { ...body, waitMs: 0 } : body,
+        context,
+      )
+    })
+  }
+}

@@ -1,0 +1,19 @@
+import { type DynamicModule, Module } from '@nestjs/common'
+import { SCHEDULER, type Scheduler } from './context.js'
+import { Heartbeats } from './heartbeat.js'
+import { SandboxController } from './sandbox.controller.js'
+import { WorkerController } from './worker.controller.js'
+
+@Module({})
+export class SchedulerModule {
+  static with(scheduler: Scheduler, heartbeats: Heartbeats): DynamicModule {
+    return {
+      module: SchedulerModule,
+      controllers: [SandboxController, WorkerController],
+      providers: [
+        { provide: SCHEDULER, useValue: scheduler },
+        { provide: Heartbeats, useValue: heartbeats },
+      ],
+    }
+  }
+}

@@ -1,0 +1,99 @@
+/** What workers send, checked: a worker's host may be taken over, its identity is its NATS key and nothing it says. */
+
+import { z } from 'zod'
+import type { Heartbeat, Report } from '#libs/contract'
+import { Rejected } from '#libs/domain'
+
+const id = (prefix: string) => z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`))
+const count = z.int().min(0)
+const shortText = z.string().max(4_096)
+const exitCode = z.int().min(0).max(255)
+const signal = z.int().min(1).max(64).nullable()
+const output = z.strictObject({
+  bytes: count,
+  droppedBytes: count,
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+})
+
+const sandboxEnding = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('exited'), code: exitCode.nullable(), signal }),
+  z.strictObject({ kind: z.literal('stopped') }),
+  z.strictObject({ kind: z.literal('timed-out'), reason: z.enum(['lifetime', 'idle']) }),
+  z.strictObject({ kind: z.literal('failed'), step: shortText, code: shortText, message: shortText }),
+])
+const execEnding = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('exited'),
+    exitCode,
+    signal,
+    reason: z.enum(['exit', 'signal', 'timeout', 'sandbox-ended']),
+    stdout: output,
+    stderr: output,
+  }),
+  z.strictObject({ kind: z.literal('failed'), exitCode, code: shortText, message: shortText }),
+  z.strictObject({ kind: z.literal('lost'), mayHaveRun: z.boolean(), reason: shortText }),
+])
+const common = { factSeq: z.int().min(1), observedAtMs: z.number() }
+const fact = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('sandbox-started'),
+    volumes: z.array(z.strictObject({ volumeId: id('vo'), version: count })).max(32),
+    ...common,
+  }),
+  z.strictObject({ kind: z.literal('exec-started'), execId: id('ex'), pid: count, ...common }),
+  z.strictObject({ kind: z.literal('exec-ended'), execId: id('ex'), ending: execEnding, ...common }),
+  z.strictObject({
+    kind: z.literal('sandbox-ended'),
+    ending: sandboxEnding,
+    staged: z.array(z.strictObject({ volumeId: id('vo'), commitId: z.string().max(128) })).max(32),
+    ...common,
+  }),
+  z.strictObject({
+    kind: z.literal('sandbox-cleaned-up'),
+    leftovers: z.array(shortText).max(1_000),
+    ...common,
+  }),
+])
+
+const report = z.strictObject({
+  tenant: z.string(),
+  sandboxId: id('sb'),
+  epoch: z.int().min(1),
+  facts: z.array(fact).min(1).max(1_000),
+})
+
+const heartbeat = z.strictObject({
+  workerId: id('wk'),
+  incarnation: z.string().max(64),
+  info: z.strictObject({
+    hostname: shortText,
+    version: shortText,
+    runtimes: z.array(z.string().max(32)).max(8),
+    dataPlaneUrl: z
+      .string()
+      .regex(/^https:\/\//)
+      .max(256),
+    certificate: z.string().max(16_384),
+    sealKey: z.string().regex(/^X[A-Z2-7]{55}$/),
+  }),
+  capacity: z.strictObject({ cpuMillis: count, memoryBytes: count, diskBytes: count }),
+  poolFreeBytes: count,
+  sandboxes: z.array(
+    z.strictObject({
+      sandboxId: id('sb'),
+      epoch: z.int().min(1),
+      state: z.enum(['starting', 'running', 'ending', 'ended']),
+    }),
+  ),
+  openExecs: z.array(id('ex')),
+})
+
+export const parseReport = (body: unknown): Report => parse(report, body) as Report
+export const parseHeartbeat = (body: unknown): Heartbeat => parse(heartbeat, body) as Heartbeat
+
+function parse<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
+  const result = schema.safeParse(body)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]!
+  throw new Rejected('INVALID_ARGUMENT', `${issue.path.join('.') || 'the body'}: ${issue.message}`)
+}

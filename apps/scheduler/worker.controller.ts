@@ -1,0 +1,40 @@
+import { Controller, Inject, UseFilters } from '@nestjs/common'
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
+import { EXEC_TERMINAL_EVENTS, Rejected, type WorkerId } from '#libs/domain'
+import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
+import { SCHEDULER, type Scheduler } from './context.js'
+import { Heartbeats } from './heartbeat.js'
+import { handleReport } from './reports.js'
+import { parseHeartbeat, parseReport } from './worker-messages.js'
+
+/** What workers say. Who a worker is comes from the subject, which its NATS key alone may publish on. */
+@UseFilters(ErrorsPassThrough)
+@Controller()
+export class WorkerController {
+  constructor(
+    @Inject(SCHEDULER) private readonly scheduler: Scheduler,
+    @Inject(Heartbeats) private readonly heartbeats: Heartbeats,
+  ) {}
+
+  @MessagePattern({ request: 'ctl.*.heartbeat' })
+  heartbeat(@Payload() body: JsonObject, @Ctx() { workerId }: MessageContext): Promise<object> {
+    const heartbeat = parseHeartbeat(body)
+    if (heartbeat.workerId !== workerId) {
+      throw new Rejected('PERMISSION_DENIED', `${workerId} cannot speak for ${heartbeat.workerId}`)
+    }
+    return this.heartbeats.handle(heartbeat)
+  }
+
+  @MessagePattern({ request: 'ctl.*.report' })
+  report(@Payload() body: JsonObject, @Ctx() { workerId }: MessageContext): Promise<object> {
+    return handleReport(this.scheduler, workerId as WorkerId, parseReport(body))
+  }
+
+  /** Ends that another scheduler has recorded wake the callers that wait here. */
+  @EventPattern({ event: 'v1.*.evt.exec.>' })
+  execEvent(@Ctx() { tokens }: MessageContext): void {
+    const [, , , , execId, type] = tokens
+    if ((EXEC_TERMINAL_EVENTS as readonly string[]).includes(type ?? ''))
+      this.scheduler.waiters.ended(execId!)
+  }
+}
