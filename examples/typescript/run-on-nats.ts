@@ -57,10 +57,7 @@ const queue: Send = async (nc, subject, body) => {
       timeout: 5_000,
       headers: commandHeaders(commandId),
     })
-    const reply = await Promise.race([
-      heard,
-      new Promise<undefined>((resolve) => setTimeout(resolve, 10_000).unref()),
-    ])
+    const reply = await Promise.race([heard, pause(10_000, undefined, { ref: false })])
     if (reply) return unwrap(reply)
   }
   throw new Error(`no outcome of ${subject}`)
