@@ -24,12 +24,20 @@ export function lastingDir() {
   return dir
 }
 
-/** A new private system; whatever it leaves is swept once this process is gone. */
+/**
+ * Names the process that private systems belong to when it is not the one that makes them: Jest's main process, which
+ * outlives its workers and hears of an interrupt.
+ */
+export const OWNER = '_SANDTRAIL_OWNER'
+
+const owner = () => identify(Number(process.env[OWNER] ?? process.pid))
+
+/** A new private system; whatever it leaves is swept once its owner is gone. */
 export function createPrivateDir() {
   for (;;) {
     const dir = join(BASE, randomBytes(3).toString('hex'))
     try {
-      prepare(dir, identify(process.pid), false)
+      prepare(dir, owner(), false)
       return dir
     } catch (error) {
       if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error
@@ -37,14 +45,14 @@ export function createPrivateDir() {
   }
 }
 
-/** @param {string} dir @param {SystemRecord['owner']} owner @param {boolean} mayExist */
-function prepare(dir, owner, mayExist) {
+/** @param {string} dir @param {SystemRecord['owner']} ownedBy @param {boolean} mayExist */
+function prepare(dir, ownedBy, mayExist) {
   mkdirSync(BASE, { recursive: true })
   // Others pass through to what is theirs, but list nothing.
   chmodSync(BASE, 0o711)
   mkdirSync(dir, { recursive: mayExist, mode: 0o711 })
   chmodSync(dir, 0o711)
-  writeFileSync(join(dir, 'system.json'), JSON.stringify({ clone: CLONE, owner }))
+  writeFileSync(join(dir, 'system.json'), JSON.stringify({ clone: CLONE, owner: ownedBy }))
 }
 
 /** @param {string} dir @returns {SystemRecord | null} */
@@ -54,6 +62,15 @@ export function readSystem(dir) {
   } catch {
     return null
   }
+}
+
+/** Directories of private systems that belong to this process, or to the one that OWNER names. */
+export function ownedDirs() {
+  const { pid, startTime } = owner()
+  return listDirs().filter((dir) => {
+    const theirs = readSystem(dir)?.owner
+    return theirs?.pid === pid && theirs.startTime === startTime
+  })
 }
 
 /** Directories whose owner died without cleaning up, or whose clone is gone. */

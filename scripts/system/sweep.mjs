@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { removeLeftovers } from './leftovers.mjs'
 import { identify, isAlive, listProcesses, stopProcess } from './processes.mjs'
-import { abandonedDirs } from './state.mjs'
+import { abandonedDirs, ownedDirs } from './state.mjs'
 
 /** @returns {Promise<string[]>} the directories that were removed */
 export async function sweep() {
@@ -14,6 +14,22 @@ export async function sweep() {
     removed.push(dir)
   }
   return removed
+}
+
+/** Ends every private system of this process. */
+export async function destroyOwned() {
+  for (const dir of ownedDirs()) await destroy(dir)
+}
+
+/** An interrupted process takes its private systems along, then ends as the signal wants. */
+export function destroyOwnedOnSignals() {
+  for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+    process.once(name, () => {
+      destroyOwned()
+        .catch((error) => console.error(error.message))
+        .finally(() => process.kill(process.pid, name))
+    })
+  }
 }
 
 /** Ends a system and removes all that it has, its data too. @param {string} dir */

@@ -7,23 +7,21 @@ import { globSync } from 'node:fs'
 import { join } from 'node:path'
 import { plainNatsConfig, startNats } from '../../scripts/system/nats.mjs'
 import { startPostgres } from '../../scripts/system/postgres.mjs'
-import { createPrivateDir } from '../../scripts/system/state.mjs'
-import { destroy, sweep } from '../../scripts/system/sweep.mjs'
+import { createPrivateDir, OWNER } from '../../scripts/system/state.mjs'
+import { destroyOwned, destroyOwnedOnSignals, sweep } from '../../scripts/system/sweep.mjs'
 import { CLONE, tools } from '../../scripts/system/tools.mjs'
 
 /** @param {import('jest').Config & Record<string, any>} globalConfig @param {Record<string, any>} projectConfig */
 export default async function setUp(globalConfig, projectConfig) {
   process.env.SANDTRAIL_TEST_NATS_BIN = tools().SANDTRAIL_NATS_SERVER
+  // Systems that test files start, in workers too, belong to this process.
+  process.env[OWNER] = String(process.pid)
   await sweep()
+  // Jest runs no teardown when it is interrupted.
+  destroyOwnedOnSignals()
   if (!needsServers(globalConfig, projectConfig)) return
 
   const dir = createPrivateDir()
-  const tearDown = () => destroy(dir)
-  globalThis.sandtrailTearDown = tearDown
-  // Jest runs no teardown when it is interrupted.
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    process.once(name, () => tearDown().finally(() => process.exit(1)))
-  }
   try {
     const [postgresUrl, natsUrl] = await Promise.all([
       // Durability is what the e2e tests look at; here fsync would only make the suite slow.
@@ -34,7 +32,7 @@ export default async function setUp(globalConfig, projectConfig) {
     process.env.SANDTRAIL_TEST_PG_URL = postgresUrl
     process.env.SANDTRAIL_TEST_NATS_URL = natsUrl
   } catch (error) {
-    await tearDown()
+    await destroyOwned()
     throw error
   }
 }

@@ -1,4 +1,4 @@
-/** Ends the servers of global-setup.mjs, and whatever a test file left of them. */
-export default async function tearDown() {
-  await globalThis.sandtrailTearDown?.()
-}
+/** Ends the servers of global-setup.mjs, and every system that a test file left running. */
+import { destroyOwned } from '../../scripts/system/sweep.mjs'
+
+export default destroyOwned

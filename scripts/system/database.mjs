@@ -1,0 +1,50 @@
+/** The system's database: on our own server, or one named after the system on the server of SANDTRAIL_PG_URL. */
+import { query, startPostgres, withDatabase } from './postgres.mjs'
+import { systemId } from './state.mjs'
+
+const EXTERNAL = process.env.SANDTRAIL_PG_URL
+
+/**
+ * Brings server, database, schema and logins. The URLs that it gives hold passwords.
+ *
+ * @param {string} dir @param {{ log: string, service: import('./keys.mjs').Login, auditor: import('./keys.mjs').Login }} options
+ * @returns {Promise<{ adminUrl: string, serviceUrl: string, auditorUrl: string, ownServer: boolean }>}
+ */
+export async function openDatabase(dir, { log, service, auditor }) {
+  const server = EXTERNAL ?? (await startPostgres(dir, { log }))
+  const name = databaseName(dir)
+  const existing = await query(server, 'select from pg_database where datname = $1', [name])
+  if (existing.length === 0) await query(server, `create database ${name}`)
+  const adminUrl = withDatabase(server, name)
+
+  const { ensureLogin, migrate } = await import('#migrations')
+  await migrate(adminUrl)
+  // Roles belong to the whole server, which other systems may share: so they carry the system's id.
+  const logins = /** @type {const} */ ([
+    ['service', { ...service, user: `${service.user}_${systemId(dir)}` }],
+    ['auditor', { ...auditor, user: `${auditor.user}_${systemId(dir)}` }],
+  ])
+  for (const [role, login] of logins) await ensureLogin(adminUrl, { ...login, role })
+  const [serviceUrl = '', auditorUrl = ''] = logins.map(([, login]) => withLogin(adminUrl, login))
+  return { adminUrl, serviceUrl, auditorUrl, ownServer: EXTERNAL === undefined }
+}
+
+/** On a server of others, takes away what `openDatabase` made there. @param {string} dir */
+export async function dropDatabase(dir) {
+  if (EXTERNAL === undefined) return
+  await query(EXTERNAL, `drop database if exists ${databaseName(dir)} with (force)`)
+  for (const user of ['sandtrail_services', 'sandtrail_audit']) {
+    await query(EXTERNAL, `drop role if exists ${user}_${systemId(dir)}`)
+  }
+}
+
+const databaseName = (/** @type {string} */ dir) =>
+  EXTERNAL === undefined ? 'sandtrail' : `sandtrail_${systemId(dir)}`
+
+/** @param {string} url @param {import('./keys.mjs').Login} login */
+function withLogin(url, { user, password }) {
+  const other = new URL(url)
+  other.username = user
+  other.password = password
+  return other.href
+}

@@ -1,0 +1,65 @@
+/** main.mjs up | down | status | demo | destroy | nats-config: what the Makefile calls. */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { ensureKeys } from './keys.mjs'
+import { lastingDir } from './state.mjs'
+import { destroy } from './sweep.mjs'
+import { describeProcesses, natsAccounts, startSystem, stopSystem, writeUserFiles } from './system.mjs'
+import { CLONE } from './tools.mjs'
+
+const say = (/** @type {string} */ line) => console.error(`sandtrail: ${line}`)
+const userFile = (/** @type {string} */ name) => join(CLONE, '.sandtrail', name)
+
+/** @type {Record<string, (...args: string[]) => Promise<void>>} */
+const commands = {
+  async up() {
+    const system = await startSystem({
+      dir: lastingDir(),
+      logs: userFile('logs'),
+      say: (line) => say(`starting ${line}`),
+    })
+    writeUserFiles(system)
+    say(`up at ${system.env.SANDTRAIL_URL}; 'source .sandtrail/env', then bin/sandtrail`)
+  },
+
+  async down() {
+    await stopSystem(lastingDir())
+    for (const name of ['env', 'services.json']) rmSync(userFile(name), { force: true })
+    say('down; what it knows stays, for the next up')
+  },
+
+  async status() {
+    const processes = describeProcesses(lastingDir())
+    for (const { name, pid, log } of processes)
+      console.log(`${name.padEnd(16)} ${String(pid).padEnd(8)} ${log}`)
+    if (processes.length === 0) say("not running; 'make up' starts it")
+  },
+
+  /** Removes the lasting system with all its data. */
+  async destroy() {
+    const dir = lastingDir()
+    await stopSystem(dir)
+    await destroy(dir)
+    say(`removed ${dir}`)
+  },
+
+  /** Prints what a broker of your own (SANDTRAIL_NATS_URL) has to be given. */
+  async 'nats-config'(port = '4222', storeDir = '/var/lib/nats') {
+    const { renderNatsConfig } = await import('#libs/messaging')
+    const keys = await ensureKeys(lastingDir(), 1)
+    console.log(renderNatsConfig({ host: '0.0.0.0', port: Number(port), storeDir, ...natsAccounts(keys) }))
+  },
+}
+
+const [name = '', ...args] = process.argv.slice(2)
+const command = commands[name]
+if (command === undefined) {
+  console.error(`usage: main.mjs ${Object.keys(commands).join(' | ')}`)
+  process.exit(2)
+}
+try {
+  await command(...args)
+} catch (error) {
+  console.error(`sandtrail: ${error instanceof Error ? error.message : error}`)
+  process.exit(1)
+}

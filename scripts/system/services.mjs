@@ -1,0 +1,141 @@
+/**
+ * The services of a system: each one process, `node dist/apps/<app>/main.js`, configured by its environment
+ * (docs/services-env.md). docker-compose.yml starts the same commands.
+ */
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { findProcess, isAlive, launch } from './processes.mjs'
+import { systemId } from './state.mjs'
+import { CLONE, tools } from './tools.mjs'
+import { until } from './until.mjs'
+
+/** @typedef {{ name: string, app: string, env: Record<string, string> }} Service */
+
+/**
+ * The services in the order of their start: each stage begins when the one before is ready.
+ *
+ * @param {{ dir: string, natsUrl: string, databaseUrl: string, httpPort: number,
+ *   keys: Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, pools: string[], schedulers: number,
+ *   environment?: Record<string, string> }} system `environment`: further keys for the services that know them
+ * @returns {Service[][]}
+ */
+export function servicesOf({
+  dir,
+  natsUrl,
+  databaseUrl,
+  httpPort,
+  keys,
+  pools,
+  schedulers,
+  environment = {},
+}) {
+  const blobs = join(dir, 'blobs')
+  const trail = join(dir, 'trail')
+  for (const path of [blobs, trail]) mkdirSync(path, { recursive: true, mode: 0o700 })
+  const publicUrl = `http://127.0.0.1:${httpPort}`
+  const platform = {
+    SANDTRAIL_NATS_URL: natsUrl,
+    SANDTRAIL_NATS_CREDENTIALS_FILE: keys.path('platform.json'),
+    SANDTRAIL_DATABASE_URL: databaseUrl,
+  }
+
+  const scheduler = {
+    ...platform,
+    SANDTRAIL_MASTER_KEY_FILE: keys.path('master.key'),
+    SANDTRAIL_TRAIL_FILE: join(trail, 'trail.jsonl'),
+    SANDTRAIL_TRAIL_KEY_FILE: keys.path('trail.key'),
+  }
+  const snapshotter = {
+    ...platform,
+    SANDTRAIL_PUBLIC_URL: publicUrl,
+    SANDTRAIL_BLOB_KEY_FILE: keys.path('blob.key'),
+  }
+  const gateway = {
+    ...platform,
+    SANDTRAIL_HTTP_HOST: '127.0.0.1',
+    SANDTRAIL_HTTP_PORT: String(httpPort),
+    SANDTRAIL_PUBLIC_URL: publicUrl,
+    SANDTRAIL_DATA_PLANE_KEY_FILE: keys.path('data-plane.key'),
+    SANDTRAIL_BLOB_DIR: blobs,
+    SANDTRAIL_BLOB_KEY_FILE: keys.path('blob.key'),
+    SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: keys.path('trail.pub'),
+    SANDTRAIL_TRAIL_COPY: join(trail, 'trail.jsonl'),
+  }
+  const workers = keys.workers.map((identity, index) => ({
+    SANDTRAIL_NATS_URL: natsUrl,
+    SANDTRAIL_NATS_CREDENTIALS_FILE: identity.credentialsFile,
+    SANDTRAIL_WORKER_ID: identity.id,
+    SANDTRAIL_INSTANCE: `${systemId(dir)}${String(index + 1).padStart(2, '0')}`,
+    SANDTRAIL_WORKER_STATE_DIR: join(dir, 'workers', String(index + 1)),
+    SANDTRAIL_POOL_DIR: pools[index] ?? '',
+    SANDTRAIL_RUNSC: tools().SANDTRAIL_RUNSC ?? '',
+    SANDTRAIL_RUNSC_PLATFORM: tools().SANDTRAIL_RUNSC_PLATFORM ?? '',
+    SANDTRAIL_AGENT: tools().SANDTRAIL_AGENT ?? '',
+    SANDTRAIL_DATA_PLANE_HOST: '127.0.0.1',
+    SANDTRAIL_DATA_PLANE_PUBLIC_KEY_FILE: keys.path('data-plane.pub'),
+  }))
+
+  const several = (
+    /** @type {string} */ app,
+    /** @type {string} */ prefix,
+    /** @type {Record<string, string>[]} */ envs,
+  ) => envs.map((env, index) => service(`${prefix}-${index + 1}`, app, env))
+  const service = (
+    /** @type {string} */ name,
+    /** @type {string} */ app,
+    /** @type {Record<string, string>} */ env,
+  ) => ({
+    name,
+    app,
+    env: { ...env, ...known(environment, app), SANDTRAIL_READY_FILE: readyFile(dir, name) },
+  })
+  return [
+    several('scheduler', 'scheduler', Array(schedulers).fill(scheduler)),
+    [
+      service('snapshotter', 'snapshotter', snapshotter),
+      service('volume-syncer', 'volume-syncer', platform),
+      service('gateway', 'gateway', gateway),
+    ],
+    several('runtime-worker', 'worker', workers),
+  ]
+}
+
+// A service refuses a key that it does not know, so a setting for one must not reach the others.
+const SETTINGS = {
+  scheduler: ['SANDTRAIL_CPU_FACTOR', 'SANDTRAIL_LEASE_GRACE_MS'],
+  'runtime-worker': [
+    'SANDTRAIL_MEMORY_BYTES',
+    'SANDTRAIL_CPU_MILLIS',
+    'SANDTRAIL_SPOOL_BYTES_MAX',
+    'SANDTRAIL_DNS_UPSTREAM',
+    'SANDTRAIL_FAILPOINT',
+    'SANDTRAIL_RUNTIME',
+  ],
+}
+
+/** @param {Record<string, string>} environment @param {string} app */
+function known(environment, app) {
+  const keys = ['SANDTRAIL_LOG_LEVEL', ...(SETTINGS[/** @type {keyof typeof SETTINGS} */ (app)] ?? [])]
+  return Object.fromEntries(Object.entries(environment).filter(([key]) => keys.includes(key)))
+}
+
+const readyFile = (/** @type {string} */ dir, /** @type {string} */ name) => join(dir, 'run', `${name}.ready`)
+
+/**
+ * Starts a service unless it runs, and waits until it says that it is ready.
+ * @param {string} dir @param {Service} service @param {string} logs directory
+ */
+export async function startService(dir, { name, app, env }, logs) {
+  const ready = readyFile(dir, name)
+  const log = join(logs, `${name}.log`)
+  let record = findProcess(dir, name)
+  if (record === null || !isAlive(record)) {
+    mkdirSync(join(dir, 'run'), { recursive: true, mode: 0o700 })
+    rmSync(ready, { force: true })
+    const args = [join(CLONE, 'dist', 'apps', app, 'main.js')]
+    record = launch(dir, { name, command: process.execPath, args, env, cwd: CLONE, log })
+  }
+  const process_ = record
+  await until(() => existsSync(ready) || !isAlive(process_), 60_000)
+  if (!existsSync(ready) || !isAlive(process_)) throw new Error(`${name} did not get ready: see ${log}`)
+}

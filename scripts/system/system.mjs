@@ -1,0 +1,217 @@
+/**
+ * A whole system on this host: Postgres, nats-server, pools and every service as its own process.
+ *
+ *   lasting (`make up`)     its state stays between down and up; started again, only what is missing is started
+ *   private (tests, demo)   belongs to the process that started it, and is gone with it
+ */
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { openDatabase } from './database.mjs'
+import { ensureKeys, once, TENANT } from './keys.mjs'
+import { removeLeftovers } from './leftovers.mjs'
+import { startNats } from './nats.mjs'
+import { mountPool } from './pool.mjs'
+import { portFor } from './ports.mjs'
+import { findProcess, isAlive, listProcesses, signal, stopProcess } from './processes.mjs'
+import { servicesOf, startService } from './services.mjs'
+import { createPrivateDir, systemId } from './state.mjs'
+import { destroy, sweep } from './sweep.mjs'
+import { CLONE, isRoot, sh, tools } from './tools.mjs'
+import { until } from './until.mjs'
+
+/**
+ * @typedef {object} SystemOptions
+ * @property {string} [dir] state directory; without it the system is private and `stop` removes all that it has
+ * @property {number} [schedulers] 1
+ * @property {number} [workers] 1, each with a pool of its own
+ * @property {string} [logs] directory of the logs; `logs` in the state directory
+ * @property {Record<string, string>} [environment] further keys for the services, such as SANDTRAIL_LEASE_GRACE_MS
+ * @property {boolean} [baseImage] import the base image as `base:latest` (true)
+ * @property {(line: string) => void} [say] told what is being done
+ *
+ * @typedef {object} System
+ * @property {string} dir
+ * @property {string} id six hexadecimal digits, part of the name of everything that it makes on the host
+ * @property {Record<string, string>} env what `.sandtrail/env` holds: for users of the system
+ * @property {() => { name: string, pid: number, log: string }[]} services every live process, servers included
+ * @property {(name: string) => Promise<void>} start starts a service, `postgres` or `nats` unless it runs
+ * @property {(name: string, signal?: NodeJS.Signals) => Promise<void>} kill sends a signal (SIGKILL); after one that
+ *   ends a process, resolves when it is gone
+ * @property {(name: string) => Promise<void>} restart stops it as `down` does, and starts it
+ * @property {() => Promise<void>} stop
+ */
+
+/** @param {SystemOptions} [options] @returns {Promise<System>} */
+export async function startSystem(options = {}) {
+  if (!isRoot) throw new Error('Sandtrail makes mounts, namespaces and cgroups: run this as root')
+  await sweep()
+  const isPrivate = options.dir === undefined
+  const dir = options.dir ?? createPrivateDir()
+  try {
+    return await start(dir, isPrivate, options)
+  } catch (error) {
+    if (isPrivate) await destroy(dir).catch(() => {})
+    throw error
+  }
+}
+
+/** @param {string} dir @param {boolean} isPrivate @param {SystemOptions} options @returns {Promise<System>} */
+async function start(dir, isPrivate, options) {
+  const { schedulers = 1, workers = 1, logs = join(dir, 'logs'), environment, baseImage = true } = options
+  const say = options.say ?? (() => {})
+  mkdirSync(logs, { recursive: true })
+  const keys = await ensureKeys(dir, workers)
+
+  const database = () =>
+    openDatabase(dir, { log: join(logs, 'postgres.log'), service: keys.service, auditor: keys.auditor })
+  const nats = () => openNats(dir, keys, join(logs, 'nats.log'))
+  say('Postgres, nats-server and the pools')
+  const [{ adminUrl, serviceUrl, auditorUrl, ownServer }, natsUrl, pools] = await Promise.all([
+    database(),
+    nats(),
+    Promise.all(keys.workers.map((_, index) => mountPool(dir, `${index + 1}`))),
+  ])
+
+  const httpPort = await portFor(dir, 'gateway')
+  const stages = servicesOf({
+    dir,
+    natsUrl,
+    databaseUrl: serviceUrl,
+    httpPort,
+    keys,
+    pools,
+    schedulers,
+    ...(environment ? { environment } : {}),
+  })
+  for (const stage of stages) {
+    say(stage.map(({ name }) => name).join(', '))
+    await Promise.all(stage.map((service) => startService(dir, service, logs)))
+  }
+
+  const env = {
+    SANDTRAIL_URL: `http://127.0.0.1:${httpPort}`,
+    SANDTRAIL_TOKEN: await firstToken(keys.path('token'), serviceUrl),
+    NATS_URL: natsUrl,
+    NATS_USER: keys.tenant.user,
+    NATS_PASSWORD: keys.tenant.password,
+    DATABASE_URL: auditorUrl,
+    ...(ownServer ? { DATABASE_ADMIN_URL: adminUrl } : {}),
+    SANDTRAIL_TRAIL_FILE: join(dir, 'trail', 'trail.jsonl'),
+    SANDTRAIL_TRAIL_PUBLIC_KEY: keys.path('trail.pub'),
+  }
+  if (baseImage) {
+    say('the base image')
+    await importBaseImage(env)
+  }
+
+  const startByName = async (/** @type {string} */ name) => {
+    if (name === 'postgres') return void (await database())
+    if (name === 'nats') return void (await nats())
+    const service = stages.flat().find((each) => each.name === name)
+    if (service === undefined) throw new Error(`no service ${name} in this system`)
+    await startService(dir, service, logs)
+  }
+  return {
+    dir,
+    id: systemId(dir),
+    env,
+    services: () => describeProcesses(dir),
+    start: startByName,
+    kill: (name, signalName = 'SIGKILL') => killByName(dir, name, signalName),
+    async restart(name) {
+      await stopProcess(dir, name)
+      await startByName(name)
+    },
+    stop: () => (isPrivate ? destroy(dir) : stopSystem(dir)),
+  }
+}
+
+/** @param {string} dir */
+export function describeProcesses(dir) {
+  const alive = listProcesses(dir).filter(isAlive)
+  return alive.map(({ name, pid, log }) => ({ name, pid, log }))
+}
+
+/**
+ * The broker that SANDTRAIL_NATS_URL names must have been given what `main.mjs nats-config` prints.
+ * @param {string} dir @param {Awaited<ReturnType<typeof ensureKeys>>} keys @param {string} log
+ */
+async function openNats(dir, keys, log) {
+  const { renderNatsConfig } = await import('#libs/messaging')
+  return (
+    process.env.SANDTRAIL_NATS_URL ??
+    startNats(dir, { log, renderConfig: (at) => renderNatsConfig({ ...at, ...natsAccounts(keys) }) })
+  )
+}
+
+/** @param {Awaited<ReturnType<typeof ensureKeys>>} keys */
+export function natsAccounts(keys) {
+  return {
+    tenants: [{ name: TENANT, users: [keys.tenant] }],
+    platformUsers: [keys.platform],
+    workers: keys.workers.map(({ id, nkeyPublic }) => ({ id, nkeyPublic })),
+  }
+}
+
+/** @param {string} path @param {string} databaseUrl */
+async function firstToken(path, databaseUrl) {
+  const { existsSync, readFileSync } = await import('node:fs')
+  if (!existsSync(path)) {
+    const bootstrap = join(CLONE, 'dist', 'apps', 'gateway', 'bootstrap.js')
+    const env = { ...process.env, SANDTRAIL_DATABASE_URL: databaseUrl }
+    const token = (await sh(process.execPath, [bootstrap, TENANT], { env })).trim()
+    once(path, () => token)
+  }
+  return readFileSync(path, 'utf8')
+}
+
+/** @param {Record<string, string>} env */
+async function importBaseImage(env) {
+  const { SANDTRAIL_BASE_IMAGE = '' } = tools()
+  await cli(env, 'image', 'import', SANDTRAIL_BASE_IMAGE, '--name', 'base:latest')
+}
+
+/** Runs bin/sandtrail against the system. @param {Record<string, string>} env @param {string[]} args */
+export function cli({ SANDTRAIL_URL = '', SANDTRAIL_TOKEN = '' }, ...args) {
+  const env = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', SANDTRAIL_URL, SANDTRAIL_TOKEN }
+  return sh(join(CLONE, 'bin', 'sandtrail'), args, { env })
+}
+
+/** @param {string} dir @param {string} name @param {NodeJS.Signals} signalName */
+async function killByName(dir, name, signalName) {
+  const record = findProcess(dir, name)
+  if (record === null) throw new Error(`no process ${name} in this system`)
+  signal(record, signalName)
+  if (signalName === 'SIGSTOP' || signalName === 'SIGCONT' || signalName === 'SIGHUP') return
+  if (!(await until(() => !isAlive(record), 30_000))) throw new Error(`${name} outlived ${signalName}`)
+}
+
+// The front door first, what everybody needs last.
+const ORDER = [/^gateway/, /^worker/, /^snapshotter/, /^volume-syncer/, /^scheduler/, /^nats/, /^postgres/]
+
+/** Ends a lasting system: every process, then all that it has on the host; its state stays. @param {string} dir */
+export async function stopSystem(dir) {
+  const names = listProcesses(dir).map(({ name }) => name)
+  for (const pattern of ORDER) {
+    await Promise.all(names.filter((name) => pattern.test(name)).map((name) => stopProcess(dir, name)))
+  }
+  await removeLeftovers(dir)
+}
+
+/**
+ * Files for a shell and for people: `.sandtrail/env` (mode 0600: it holds passwords) and `.sandtrail/services.json`.
+ * @param {System} system
+ */
+export function writeUserFiles({ env, services }) {
+  const home = join(CLONE, '.sandtrail')
+  mkdirSync(home, { recursive: true })
+  const lines = Object.entries(env).map(([key, value]) => `export ${key}='${value}'\n`)
+  replaceFile(join(home, 'env'), lines.join(''), 0o600)
+  replaceFile(join(home, 'services.json'), `${JSON.stringify(services(), null, 2)}\n`, 0o644)
+}
+
+/** @param {string} path @param {string} content @param {number} mode */
+function replaceFile(path, content, mode) {
+  writeFileSync(`${path}.new`, content, { mode })
+  renameSync(`${path}.new`, path)
+}
