@@ -146,6 +146,7 @@ const versions = (from: number, to: number) =>
     base: from + index - 1,
     changedPaths: 1,
     overwritten: [],
+    overwrittenTotal: 0,
     trigger: 'commit' as const,
   }))
 

@@ -19,6 +19,8 @@ export interface VolumeVersion {
   changedPaths: number
   /** Paths that a commit since `base` had changed too, and this one overwrote or deleted. Sorted. */
   overwritten: string[]
+  /** How many there are: a list of more than 10,000 is cut. */
+  overwrittenTotal: number
 }
 
 export type VolumeEvent =

@@ -1,0 +1,159 @@
+/**
+ * Copies of volumes in a sandbox's mount slots. The slots' directory is in the guest's reach: it may rename, delete
+ * or replace by a symlink what lies there, at any time. So a slot is made elsewhere and moved in, remembered by its
+ * subvolume's id and UUID, deleted by id, and a snapshot of it is believed only when its parent is that UUID.
+ *
+ * A read-only mount is a private copy too; the agent binds it read-only, and it is never committed.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { mkdir, rename } from 'node:fs/promises'
+import { Rejected, type SandboxId, SandtrailError, type VolumeId } from '#libs/domain'
+import {
+  createSubvolume,
+  deleteSubvolume,
+  deleteSubvolumeById,
+  deleteTree,
+  isSubvolume,
+  limitBytes,
+  referencedBytes,
+  snapshot,
+  subvolumeInfo,
+} from './btrfs.js'
+import type { Layout } from './layout.js'
+import {
+  readSlotRecord,
+  readStagedRecord,
+  removeRecord,
+  type SlotRecord,
+  stagedRecords,
+  writeSlotRecord,
+  writeStagedRecord,
+} from './slot-records.js'
+import type { CommitTrigger } from './volume-log.js'
+
+/** What a guest can put into the directory itself, beside the slots: nothing worth having. */
+const SLOTS_DIR_BYTES_MAX = 16 * 1024 ** 2
+
+export interface StageRequest {
+  volumeId: VolumeId
+  sandboxId: SandboxId
+  slot: string
+  commitId: string
+  trigger: CommitTrigger
+}
+
+/** The directory that is exported, empty, to the sandbox. */
+export async function makeSlotsDir(layout: Layout, sandboxId: SandboxId): Promise<string> {
+  const dir = layout.slots(sandboxId)
+  if (!(await isSubvolume(dir))) await createSubvolume(dir)
+  await limitBytes(dir, SLOTS_DIR_BYTES_MAX)
+  await mkdir(layout.slotRecords(sandboxId), { recursive: true })
+  return dir
+}
+
+/** A writable copy of a version in a slot. `quotaBytes`: what the sandbox may add to it. */
+export async function fillSlot(
+  layout: Layout,
+  slot: Omit<SlotRecord, 'subvolume' | 'basis'>,
+  quotaBytes: number,
+): Promise<string> {
+  const version = layout.version(slot.volumeId, slot.base)
+  const making = layout.tmp(`slot-${slot.sandboxId}-${randomBytes(6).toString('hex')}`)
+  await snapshot(version, making, 'writable')
+  try {
+    await limitBytes(making, (await referencedBytes(version)) + quotaBytes)
+    const { id, uuid } = await subvolumeInfo(making)
+    await writeSlotRecord(layout, { ...slot, subvolume: { id, uuid }, basis: { version: slot.base } })
+    await rename(making, layout.slot(slot.sandboxId, slot.slot))
+  } catch (error) {
+    await deleteSubvolume(making).catch(() => {})
+    throw error
+  }
+  return layout.slot(slot.sandboxId, slot.slot)
+}
+
+/**
+ * Keeps a slot's content, read-only, under the commit's id. Called under the slot's lock; `order` is the pool's next.
+ *
+ * @throws Rejected NOT_FOUND without such a slot, INVALID_ARGUMENT for a read-only one;
+ *   SandtrailError INTERNAL when the guest has moved the slot away.
+ */
+export async function stageSlot(layout: Layout, request: StageRequest, order: number): Promise<void> {
+  const { volumeId, sandboxId, slot, commitId, trigger } = request
+  if (await readStagedRecord(layout, commitId)) return
+  const record = await slotRecordOf(layout, request)
+  if (record.readOnly)
+    throw new Rejected('INVALID_ARGUMENT', `${volumeId} is mounted read-only, nothing to commit`)
+  const copy = layout.staged(commitId)
+  await deleteSubvolume(copy)
+  await snapshot(layout.slot(sandboxId, slot), copy, 'read-only')
+  const { parentUuid } = await subvolumeInfo(copy)
+  if (parentUuid !== record.subvolume.uuid) {
+    await deleteSubvolume(copy)
+    throw new SandtrailError('INTERNAL', `the mount of ${volumeId} was moved away within ${sandboxId}`)
+  }
+  const { base, basis } = record
+  await writeStagedRecord(layout, { commitId, volumeId, sandboxId, slot, base, basis, trigger, order })
+}
+
+/** @throws Rejected NOT_FOUND when the sandbox has no such slot, or it holds another volume. */
+export async function slotRecordOf(
+  layout: Layout,
+  { volumeId, sandboxId, slot }: { volumeId: VolumeId; sandboxId: SandboxId; slot: string },
+): Promise<SlotRecord> {
+  const record = await readSlotRecord(layout, sandboxId, slot)
+  if (record?.volumeId !== volumeId) {
+    throw new Rejected('NOT_FOUND', `${volumeId} is not mounted at slot ${slot} of ${sandboxId}`)
+  }
+  return record
+}
+
+/** Deletes one slot of a live sandbox. */
+export async function dropSlot(layout: Layout, sandboxId: SandboxId, slot: string): Promise<void> {
+  const record = await readSlotRecord(layout, sandboxId, slot)
+  if (record === null) return
+  try {
+    await deleteSubvolumeById(layout.dir, record.subvolume.id)
+  } catch (error) {
+    // Asked for twice: the first time got as far as here.
+    if (await isSubvolume(layout.slot(sandboxId, slot))) throw error
+  }
+  await removeRecord(layout.slotRecord(sandboxId, slot))
+  await deleteUnusedCopies(layout, record)
+}
+
+/** Deletes all slots of a sandbox whose processes are gone. */
+export async function removeSlots(
+  layout: Layout,
+  records: SlotRecord[],
+  sandboxId: SandboxId,
+): Promise<void> {
+  await deleteTree(layout.slots(sandboxId))
+  await deleteTree(layout.slotRecords(sandboxId))
+  for (const record of records) await deleteUnusedCopies(layout, record)
+}
+
+/** A copy that was committed stays only while the slot's next changes are counted from it. */
+export async function deleteUnusedCopies(
+  layout: Layout,
+  of: { sandboxId: SandboxId; slot: string; basis: SlotRecord['basis']; commitId?: string },
+): Promise<void> {
+  const record = await readSlotRecord(layout, of.sandboxId, of.slot)
+  const staged = (await stagedRecords(layout)).filter(
+    ({ sandboxId, slot }) => sandboxId === of.sandboxId && slot === of.slot,
+  )
+  const used = new Set(staged.map(({ commitId }) => commitId))
+  for (const { basis } of record ? [record, ...staged] : staged) {
+    if ('commitId' in basis) used.add(basis.commitId)
+  }
+  const candidates = [of.commitId, 'commitId' in of.basis ? of.basis.commitId : undefined]
+  for (const commitId of candidates) {
+    if (commitId !== undefined && !used.has(commitId)) await deleteSubvolume(layout.staged(commitId))
+  }
+}
+
+/** A name that the guest cannot guess and so cannot have taken before. */
+export function nextSlotName(slot: string): string {
+  return `${slot.replace(/\.[0-9a-f]{16}$/, '')}.${randomBytes(8).toString('hex')}`
+}
