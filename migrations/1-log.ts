@@ -14,14 +14,15 @@ export class Log1790000000001 extends ForwardOnly {
       raise exception '% on % refused: it is append-only', tg_op, tg_table_name using errcode = 'insufficient_privilege';
     end $$;
 
-    -- One sequence for all partitions: the order of insert that the sequencer follows.
+    -- One sequence for all partitions: the order of insert that the sequencer follows. Its default below makes sure that
+    -- a transaction has its id before its first seq, which is what lets the sequencer tell when no older seq can come.
     create sequence events_seq as bigint;
 
     create table events (
       tenant text not null check (tenant <> ''),
       stream text not null check (stream <> ''),
       version integer not null check (version >= 1),
-      seq bigint not null default nextval('events_seq'),
+      seq bigint not null default nextval(case when pg_current_xact_id() is not null then 'events_seq'::regclass end),
       event_id uuid not null,
       type text not null check (type <> ''),
       type_version smallint not null check (type_version >= 1),

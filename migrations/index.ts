@@ -8,6 +8,7 @@ import { Loops1790000000003 } from './3-loops.js'
 import { Secrets1790000000004 } from './4-secrets.js'
 import { ReadModels1790000000005 } from './5-read-models.js'
 import { AuditViews1790000000006 } from './6-audit-views.js'
+import { OpenExecs1790000000020 } from './20-open-execs.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -19,6 +20,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   Secrets1790000000004,
   ReadModels1790000000005,
   AuditViews1790000000006,
+  OpenExecs1790000000020,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

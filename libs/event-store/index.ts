@@ -10,6 +10,16 @@ export {
 } from './database.js'
 export { commandHash, derivedCommandId, type Envelope, hashEvent } from './envelope.js'
 export {
+  type Checkpoint,
+  type CheckpointSigner,
+  createSignerKey,
+  loadSigner,
+  openCheckpoint,
+} from './ledger/checkpoint-note.js'
+export { latestCheckpoint } from './ledger/checkpoints.js'
+export { type Publish, republishFrom } from './ledger/publisher.js'
+export { Sequencer, type SequencerOptions } from './ledger/sequencer.js'
+export {
   type Foldable,
   type Loaded,
   load,
