@@ -1,0 +1,56 @@
+/** Sends a command to the service that decides on it. The gateway itself decides nothing. */
+
+import { randomUUID } from 'node:crypto'
+import { parseBody } from '#libs/command-handling'
+import {
+  type Accepted,
+  COMMAND_EXPIRY_MS_DEFAULT,
+  COMMANDS,
+  type CommandBody,
+  type CommandName,
+} from '#libs/contract'
+import { Rejected } from '#libs/domain'
+import { commandHeaders, isCommandId, type Messaging, subjects } from '#libs/messaging'
+
+/** Who sends it, and under which id: a re-send with the same one has no second effect. */
+export interface Origin {
+  tenant: string
+  actor: string
+  commandId: string
+  traceparent: string | null
+}
+
+/** A decision is one transaction, tried at most three times: longer means that something is wrong. */
+const TIMEOUT_MS = 20_000
+
+/**
+ * Checks the body and resolves with the acceptance, after its commit.
+ *
+ * @throws Rejected for a bad body or what a rule forbids
+ * @throws SandtrailError UNAVAILABLE when no service answers
+ */
+export async function sendCommand<N extends CommandName>(
+  messaging: Messaging,
+  origin: Origin,
+  name: N,
+  body: unknown,
+): Promise<{ accepted: Accepted; body: CommandBody<N> }> {
+  const parsed = parseBody(COMMANDS[name], body) as CommandBody<N>
+  const [aggregate, verb] = name.split('.') as [string, string]
+  const headers = commandHeaders({
+    ...origin,
+    expiresAt: new Date(Date.now() + COMMAND_EXPIRY_MS_DEFAULT),
+  })
+  const subject = subjects.request(origin.tenant, aggregate, verb)
+  const reply = await messaging.request(subject, parsed, { timeoutMs: TIMEOUT_MS, headers })
+  return { accepted: reply as unknown as Accepted, body: parsed }
+}
+
+/** The command id that the caller gave, or a new one. @throws Rejected INVALID_ARGUMENT */
+export function commandIdFrom(header: string | undefined): string {
+  if (header === undefined) return randomUUID()
+  if (isCommandId(header)) return header
+  throw new Rejected('INVALID_ARGUMENT', 'the Idempotency-Key is malformed', {
+    hint: 'use 8 to 128 letters, digits, ".", "_", ":" or "-"',
+  })
+}

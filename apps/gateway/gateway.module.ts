@@ -1,0 +1,40 @@
+/** Wiring of the gateway: controllers over the parts that `start` made. */
+
+import { type DynamicModule, Module } from '@nestjs/common'
+import { APP_FILTER, APP_GUARD } from '@nestjs/core'
+import { Gateway } from './gateway.js'
+import { AuthGuard } from './http/auth.js'
+import { ErrorFilter } from './http/error-filter.js'
+import { EventsController } from './http/events.controller.js'
+import { ExecsController } from './http/execs.controller.js'
+import { ImagesController } from './http/images.controller.js'
+import { SandboxesController } from './http/sandboxes.controller.js'
+import { SystemController } from './http/system.controller.js'
+import { TokensController } from './http/tokens.controller.js'
+import { VolumesController } from './http/volumes.controller.js'
+import { ReadsController } from './reads/reads.controller.js'
+
+export const CONTROLLERS = [
+  SandboxesController,
+  ExecsController,
+  ImagesController,
+  VolumesController,
+  EventsController,
+  TokensController,
+  SystemController,
+]
+
+@Module({})
+export class GatewayModule {
+  static with(gateway: Gateway): DynamicModule {
+    return {
+      module: GatewayModule,
+      controllers: [...CONTROLLERS, ReadsController],
+      providers: [
+        { provide: Gateway, useValue: gateway },
+        { provide: APP_GUARD, useFactory: () => new AuthGuard(gateway.db) },
+        { provide: APP_FILTER, useFactory: () => new ErrorFilter(gateway.log) },
+      ],
+    }
+  }
+}

@@ -1,0 +1,44 @@
+/** What the parts of the gateway share; made once at the start. A class, so that Nest can hand it in by its type. */
+
+import type { KeyObject } from 'node:crypto'
+import type { Database } from '#libs/event-store'
+import type { Messaging } from '#libs/messaging'
+import type { Log } from '#libs/service'
+import type { FileBlobStore } from '#libs/storage'
+import type { DataPlane } from './data-plane/client.js'
+import type { StreamWaiter } from './stream-waiter.js'
+
+export interface GatewayParts {
+  db: Database
+  messaging: Messaging
+  waiter: StreamWaiter
+  dataPlane: DataPlane
+  blobs: FileBlobStore
+  /** Signs the URLs under which workers fetch blobs. */
+  blobKey: Buffer
+  /** null: `verify` is refused here. */
+  trail: { file: string; publicKey: KeyObject; databaseUrl: string } | null
+  log: Log
+}
+
+export class Gateway implements GatewayParts {
+  readonly db: Database
+  readonly messaging: Messaging
+  readonly waiter: StreamWaiter
+  readonly dataPlane: DataPlane
+  readonly blobs: FileBlobStore
+  readonly blobKey: Buffer
+  readonly trail: GatewayParts['trail']
+  readonly log: Log
+
+  constructor(parts: GatewayParts) {
+    this.db = parts.db
+    this.messaging = parts.messaging
+    this.waiter = parts.waiter
+    this.dataPlane = parts.dataPlane
+    this.blobs = parts.blobs
+    this.blobKey = parts.blobKey
+    this.trail = parts.trail
+    this.log = parts.log
+  }
+}

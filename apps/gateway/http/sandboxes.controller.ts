@@ -1,0 +1,156 @@
+/** /v1/sandboxes: create, look, wait, end; the output of the main process, execs and snapshots of one. */
+
+import { Body, Controller, Get, HttpCode, Param, Post, Req, Res } from '@nestjs/common'
+import type { Request, Response } from 'express'
+import { z } from 'zod'
+import { parseBody } from '#libs/command-handling'
+import { type Accepted, sandboxExec } from '#libs/contract'
+import { SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
+import { listSandboxes } from '#libs/event-store'
+import { sendCommand } from '../commands.js'
+import { execsOf, runExec } from '../execs.js'
+import { Gateway } from '../gateway.js'
+import { findSandboxId, readSandbox, sandboxEvents } from '../lookup.js'
+import { outputOfMain } from '../output.js'
+import { createSnapshot } from '../snapshots.js'
+import { sandboxAt } from '../time-travel.js'
+import { type EventView, eventView } from '../views/event.js'
+import type { ExecView } from '../views/exec.js'
+import type { SandboxView } from '../views/sandbox.js'
+import { principalOf } from './auth.js'
+import {
+  flag,
+  goneSignal,
+  moment,
+  originOf,
+  PAGE_MAX,
+  readQuery,
+  repeated,
+  WAIT_MS_MAX,
+  wholeNumber,
+} from './input.js'
+import { sendOutput } from './send-output.js'
+
+const execBody = sandboxExec.omit({ sandboxId: true })
+export const LIST_QUERY = {
+  state: repeated.pipe(z.array(z.enum(['starting', 'running', 'stopping', 'ended']))).optional(),
+  tag: repeated.pipe(z.array(z.string().regex(/^[^=]+=/, 'must be like KEY=VALUE'))).optional(),
+  name: z.string().optional(),
+  limit: wholeNumber(1, PAGE_MAX).default(100),
+  cursor: z.string().optional(),
+}
+export const OUTPUT_QUERY = {
+  offset: wholeNumber(0, Number.MAX_SAFE_INTEGER).default(0),
+  follow: flag.default(false),
+  limit: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
+}
+export const LOGS_QUERY = { stream: z.enum(['stdout', 'stderr']).default('stdout'), ...OUTPUT_QUERY }
+export const WAIT_QUERY = { timeoutMs: wholeNumber(0, WAIT_MS_MAX).default(60_000) }
+export const AT_QUERY = { at: moment.optional() }
+
+@Controller('v1/sandboxes')
+export class SandboxesController {
+  constructor(private readonly gateway: Gateway) {}
+
+  @Post()
+  async create(@Req() request: Request, @Body() body: unknown): Promise<Accepted> {
+    const { accepted } = await sendCommand(this.gateway.messaging, originOf(request), 'sandbox.create', body)
+    return accepted
+  }
+
+  @Get()
+  async list(@Req() request: Request) {
+    const { state, tag, ...query } = readQuery(request, LIST_QUERY)
+    const tags = Object.fromEntries((tag ?? []).map((text) => splitOnce(text, '=')))
+    const { tenant } = principalOf(request)
+    return await listSandboxes(this.gateway.db, { tenant, states: state, tags, ...query })
+  }
+
+  @Get(':sandbox')
+  async get(@Req() request: Request, @Param('sandbox') reference: string): Promise<SandboxView> {
+    const { at } = readQuery(request, AT_QUERY)
+    const { tenant } = principalOf(request)
+    if (at === undefined) return await readSandbox(this.gateway.db, tenant, reference)
+    return sandboxAt(await sandboxEvents(this.gateway.db, tenant, reference), at)
+  }
+
+  @Post(':sandbox/terminate')
+  @HttpCode(202)
+  async terminate(@Req() request: Request, @Param('sandbox') reference: string): Promise<Accepted> {
+    const { db, messaging } = this.gateway
+    const origin = originOf(request)
+    const sandboxId = await findSandboxId(db, origin.tenant, reference)
+    return (await sendCommand(messaging, origin, 'sandbox.terminate', { sandboxId })).accepted
+  }
+
+  /** Answers with the end, or with the state as it is when the time is up. */
+  @Get(':sandbox/wait')
+  async wait(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<SandboxView> {
+    const { timeoutMs } = readQuery(request, WAIT_QUERY)
+    const { db, waiter } = this.gateway
+    const { tenant } = principalOf(request)
+    const { sandboxId } = await readSandbox(db, tenant, reference)
+    await waiter.until(sandboxId, SANDBOX_TERMINAL_EVENTS, { timeoutMs, signal: goneSignal(response) })
+    return await readSandbox(db, tenant, sandboxId)
+  }
+
+  @Get(':sandbox/logs')
+  async logs(@Req() request: Request, @Param('sandbox') reference: string, @Res() response: Response) {
+    const { stream, ...range } = readQuery(request, LOGS_QUERY)
+    const sandbox = await readSandbox(this.gateway.db, principalOf(request).tenant, reference)
+    const signal = goneSignal(response)
+    await sendOutput(response, await outputOfMain(this.gateway, sandbox, { stream, ...range, signal }))
+  }
+
+  @Get(':sandbox/history')
+  async history(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+  ): Promise<{ sandboxId: string; events: EventView[] }> {
+    const { at } = readQuery(request, AT_QUERY)
+    const events = await sandboxEvents(this.gateway.db, principalOf(request).tenant, reference)
+    const past = at === undefined ? events : events.filter((event) => event.at <= at)
+    return { sandboxId: events[0]!.stream, events: past.map(eventView) }
+  }
+
+  @Post(':sandbox/execs')
+  async exec(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+    @Body() body: unknown,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<Accepted & { exec: ExecView | null }> {
+    const checked = parseBody(execBody, body)
+    const origin = originOf(request)
+    const sandboxId = await findSandboxId(this.gateway.db, origin.tenant, reference)
+    return await runExec(this.gateway, origin, { ...checked, sandboxId }, goneSignal(response))
+  }
+
+  @Get(':sandbox/execs')
+  async execs(@Req() request: Request, @Param('sandbox') reference: string): Promise<{ execs: ExecView[] }> {
+    const { tenant } = principalOf(request)
+    const { sandboxId } = await readSandbox(this.gateway.db, tenant, reference)
+    return { execs: await execsOf(this.gateway.db, tenant, sandboxId) }
+  }
+
+  /** Answers when the snapshot is an image that sandboxes can start from. */
+  @Post(':sandbox/snapshot')
+  async snapshot(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+    @Res({ passthrough: true }) response: Response,
+  ) {
+    const origin = originOf(request)
+    const sandboxId = await findSandboxId(this.gateway.db, origin.tenant, reference)
+    return await createSnapshot(this.gateway, origin, sandboxId, goneSignal(response))
+  }
+}
+
+function splitOnce(text: string, separator: string): [string, string] {
+  const at = text.indexOf(separator)
+  return [text.slice(0, at), text.slice(at + separator.length)]
+}

@@ -1,0 +1,58 @@
+/** Probes, health of what the gateway stands on, verify, and the API's own description. */
+
+import { Controller, Get, Req, Res } from '@nestjs/common'
+import type { Request, Response } from 'express'
+import { z } from 'zod'
+import { Rejected } from '#libs/domain'
+import { Gateway } from '../gateway.js'
+import { checkHealth, isReady } from '../health.js'
+import { verify } from '../verify.js'
+import { Public, principalOf } from './auth.js'
+import { readQuery } from './input.js'
+import { openApi } from './openapi.js'
+
+export const VERIFY_QUERY = { stream: z.string().max(200).optional() }
+
+@Controller()
+export class SystemController {
+  constructor(private readonly gateway: Gateway) {}
+
+  /** The process answers. */
+  @Get('livez')
+  @Public()
+  live() {
+    return { ok: true }
+  }
+
+  /** Database and broker can be reached. */
+  @Get('readyz')
+  @Public()
+  async ready(@Res({ passthrough: true }) response: Response) {
+    const ok = await isReady(this.gateway)
+    response.status(ok ? 200 : 503)
+    return { ok }
+  }
+
+  /** Each part of the system, whether it answers and what to do when it does not. */
+  @Get('v1/health')
+  async health(@Req() request: Request) {
+    return await checkHealth(this.gateway, principalOf(request).tenant)
+  }
+
+  @Get('v1/verify')
+  async verify(@Req() request: Request) {
+    const { stream } = readQuery(request, VERIFY_QUERY)
+    if (this.gateway.trail === null) {
+      throw new Rejected('UNIMPLEMENTED', 'this gateway has no copy of the trail to verify against', {
+        hint: 'verify offline: `sandtrail verify --database-url URL --trail-file FILE --public-key FILE`',
+      })
+    }
+    return await verify(this.gateway.trail, stream)
+  }
+
+  @Get('openapi.json')
+  @Public()
+  description() {
+    return openApi()
+  }
+}

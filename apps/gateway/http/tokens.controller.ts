@@ -1,0 +1,54 @@
+/** /v1/tokens: the tenant's own API tokens. A secret is shown once, in the answer to its making. */
+
+import { Body, Controller, Delete, Get, Param, Post, Req } from '@nestjs/common'
+import type { Request } from 'express'
+import { z } from 'zod'
+import { parseBody } from '#libs/command-handling'
+import { Rejected } from '#libs/domain'
+import { createToken, listTokens, revokeToken } from '#libs/event-store'
+import { Gateway } from '../gateway.js'
+import { formatToken } from '../token.js'
+import { principalOf } from './auth.js'
+
+export const tokenBody = z.strictObject({
+  /** Who or what will use it. */
+  name: z
+    .string()
+    .min(1)
+    .max(64)
+    .regex(/^[^\p{Cc}]+$/u, 'must have no control characters'),
+})
+
+@Controller('v1')
+export class TokensController {
+  constructor(private readonly gateway: Gateway) {}
+
+  @Get('whoami')
+  whoami(@Req() request: Request) {
+    return principalOf(request)
+  }
+
+  @Post('tokens')
+  async create(@Req() request: Request, @Body() body: unknown) {
+    const { name } = parseBody(tokenBody, body)
+    const { tenant, tokenId } = principalOf(request)
+    const made = await createToken(this.gateway.db, { tenant, name })
+    this.gateway.log.info({ tenant, by: tokenId, tokenId: made.id }, 'token created')
+    return { id: made.id, name, token: formatToken(made) }
+  }
+
+  @Get('tokens')
+  async list(@Req() request: Request) {
+    return { tokens: await listTokens(this.gateway.db, principalOf(request).tenant) }
+  }
+
+  @Delete('tokens/:token')
+  async revoke(@Req() request: Request, @Param('token') id: string) {
+    const { tenant, tokenId } = principalOf(request)
+    if (!(await revokeToken(this.gateway.db, tenant, id))) {
+      throw new Rejected('NOT_FOUND', 'no token in use has this id', { hint: 'see `sandtrail token ls`' })
+    }
+    this.gateway.log.info({ tenant, by: tokenId, tokenId: id }, 'token revoked')
+    return { ok: true }
+  }
+}

@@ -1,0 +1,121 @@
+/** Images: an upload that ends as a read-only subvolume in every pool, and what is known of one. */
+
+import type { Readable } from 'node:stream'
+import type { Accepted } from '#libs/contract'
+import {
+  fromErrorBody,
+  IMAGE_IMPORT_DEADLINE_MS,
+  type Image,
+  type ImageEvent,
+  type ImageSource,
+  imageAggregate,
+  isId,
+  Rejected,
+  SandtrailError,
+} from '#libs/domain'
+import { findClaim, type Queryable, type RecordedEvent, readStream, upcast } from '#libs/event-store'
+import { type Origin, sendCommand } from './commands.js'
+import type { Gateway } from './gateway.js'
+
+export interface ImageView {
+  imageId: string
+  name: string | null
+  state: Image['status']
+  source: ImageSource
+  /** `sha256:` of the imported tarball; null for one that was made by a snapshot. */
+  digest: string | null
+  /** Workers in whose pools it lies. */
+  replicas: string[]
+  createdAt: string
+  /** Why an import failed. */
+  error: { code: string; message: string } | null
+}
+
+/** Of a root tarball: a limit for mistakes, far above any image. */
+const UPLOAD_BYTES_MAX = 64 * 1024 ** 3
+
+/** Keeps the tarball in the blob store. Nothing else happens until it is imported. */
+export async function uploadBlob(
+  { blobs }: Gateway,
+  body: Readable,
+): Promise<{ sha256: string; bytes: number }> {
+  return await blobs.put(body, { bytesMax: UPLOAD_BYTES_MAX })
+}
+
+/**
+ * Imports a tarball that is in the blob store, and resolves when sandboxes can start from it.
+ *
+ * @throws the code with which the import failed
+ * @throws SandtrailError DEADLINE_EXCEEDED when its end was not seen in time; it may still come
+ */
+export async function importImage(
+  { db, messaging, waiter, blobs }: Gateway,
+  origin: Origin,
+  body: { name: string; sha256: string },
+  signal: AbortSignal,
+): Promise<Accepted & ImageView> {
+  if (!(await blobs.has(body.sha256))) {
+    throw new Rejected('NOT_FOUND', 'no blob has this digest', {
+      hint: 'upload the tarball as the body instead',
+    })
+  }
+  const { accepted } = await sendCommand(messaging, origin, 'image.import', body)
+  const imageId = accepted.imageId ?? accepted.stream
+  const ends = ['ImageReady', 'ImageFailed', 'ImageRemoved']
+  await waiter.until(imageId, ends, { timeoutMs: IMAGE_IMPORT_DEADLINE_MS, signal })
+  const view = await readImage(db, origin.tenant, imageId)
+  if (view.error !== null) {
+    throw fromErrorBody({
+      code: view.error.code as never,
+      message: view.error.message,
+      hint: null,
+      retryable: false,
+    })
+  }
+  if (view.state !== 'importing') return { ...accepted, ...view }
+  throw new SandtrailError('DEADLINE_EXCEEDED', `image ${imageId} is not ready yet`, {
+    hint: 'see `sandtrail image ls`',
+  })
+}
+
+/** @param reference an image's id or name, or a snapshot's id. @throws Rejected IMAGE_NOT_FOUND */
+export async function readImage(db: Queryable, tenant: string, reference: string): Promise<ImageView> {
+  const imageId = await findImageId(db, tenant, reference)
+  const events = imageId === null ? [] : await readStream(db, imageId)
+  const view = events[0]?.tenant === tenant ? imageView(events) : null
+  if (view !== null) return view
+  throw new Rejected('IMAGE_NOT_FOUND', `no image is called ${JSON.stringify(reference.slice(0, 80))}`, {
+    hint: 'see `sandtrail image ls`',
+  })
+}
+
+async function findImageId(db: Queryable, tenant: string, reference: string): Promise<string | null> {
+  if (isId('im', reference)) return reference
+  if (!isId('sn', reference)) return await findClaim(db, tenant, 'image-name', reference)
+  const [requested] = await readStream(db, reference, { limit: 1 })
+  const { imageId } = (requested?.data ?? {}) as { imageId?: string }
+  return imageId ?? null
+}
+
+function imageView(events: RecordedEvent[]): ImageView | null {
+  const image = events.map((event) => upcast(event)).reduce(imageAggregate.evolve, imageAggregate.initial)
+  const [first] = events
+  if (first === undefined || image.status === 'absent') return null
+  let digest: string | null = null
+  let error: ImageView['error'] = null
+  for (const event of events as unknown as ImageEvent[]) {
+    if (event.type === 'ImageReady') digest = event.data.digest
+    if (event.type === 'ImageFailed') error = event.data
+  }
+  const { name, status: state, source, replicas } = image
+  return {
+    imageId: first.stream,
+    name,
+    state,
+    source,
+    digest,
+    replicas,
+    createdAt: first.at.toISOString(),
+    error,
+  }
+}

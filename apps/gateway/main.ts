@@ -1,0 +1,12 @@
+import 'reflect-metadata'
+import { createLog, runService } from '#libs/service'
+import { gatewayConfig } from './config.js'
+import { startGateway } from './start.js'
+
+const config = gatewayConfig()
+const log = createLog('gateway', config.logLevel)
+await runService(log, config.readyFile, async () => {
+  const running = await startGateway(config, log)
+  log.info({ url: running.url }, 'listening')
+  return running
+})

@@ -1,0 +1,75 @@
+/** Starts the gateway: HTTP and NATS reads in one process. */
+
+import { NestFactory } from '@nestjs/core'
+import type { NestExpressApplication } from '@nestjs/platform-express'
+import { openDatabase } from '#libs/event-store'
+import { connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
+import type { Log, Running } from '#libs/service'
+import { FileBlobStore } from '#libs/storage'
+import type { GatewayConfig } from './config.js'
+import { DataPlane } from './data-plane/client.js'
+import { Gateway } from './gateway.js'
+import { GatewayModule } from './gateway.module.js'
+import { StreamWaiter } from './stream-waiter.js'
+
+/** The broker's own limit for a message: what HTTP takes in JSON must fit into a command. */
+const JSON_BYTES_MAX = 1024 * 1024
+/** An upload of an image may be long; a client that sends nothing at all is given up by the socket's own timeout. */
+const REQUEST_MS_MAX = 3_600_000
+
+export interface RunningGateway extends Running {
+  /** Where it listens. */
+  url: string
+}
+
+export async function startGateway(config: GatewayConfig, log: Log): Promise<RunningGateway> {
+  const db = openDatabase({ url: config.databaseUrl, name: 'gateway' })
+  const messaging = await connect({
+    servers: config.nats.url,
+    credentials: config.nats.credentials,
+    name: 'gateway',
+    log,
+  })
+  const waiter = new StreamWaiter(db, log)
+  const dataPlane = new DataPlane(db, config.dataPlaneKey)
+  const gateway = new Gateway({
+    db,
+    messaging,
+    waiter,
+    dataPlane,
+    blobs: await FileBlobStore.open(config.blobs.dir),
+    blobKey: config.blobs.key,
+    trail: config.trail === null ? null : { ...config.trail, databaseUrl: config.databaseUrl },
+    log,
+  })
+  const nudges = messaging.subscribe(NUDGE_EVENTS, () => waiter.nudge())
+  const app = await createApp(gateway, messaging)
+  await app.startAllMicroservices()
+  const server = await app.listen(config.http.port, config.http.host)
+  server.requestTimeout = REQUEST_MS_MAX
+  return {
+    url: await app.getUrl(),
+    async stop() {
+      nudges.close()
+      waiter.stop()
+      await app.close()
+      dataPlane.close()
+      await messaging.close()
+      await db.end()
+    },
+  }
+}
+
+async function createApp(gateway: Gateway, messaging: Messaging): Promise<NestExpressApplication> {
+  const app = await NestFactory.create<NestExpressApplication>(GatewayModule.with(gateway), {
+    logger: ['error'],
+    bodyParser: false,
+    // A stop does not wait for followers: they come back with their offset.
+    forceCloseConnections: true,
+  })
+  app.useBodyParser('json', { limit: JSON_BYTES_MAX })
+  app.disable('x-powered-by')
+  app.disable('etag')
+  app.connectMicroservice({ strategy: new JetStreamServer({ messaging, name: 'gateway' }) })
+  return app
+}
