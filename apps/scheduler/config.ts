@@ -16,8 +16,16 @@ export const schedulerConfig = {
   /** Wraps the tenants' data keys; the key of command hashes is derived from it. */
   SANDTRAIL_MASTER_KEY_FILE: key32,
   SANDTRAIL_TRAIL_FILE: z.string().min(1),
-  SANDTRAIL_TRAIL_KEY_FILE: secretFile,
+  /** Read by the signer itself, which refuses a file that others can read. */
+  SANDTRAIL_TRAIL_KEY_FILE: z.string().min(1),
+  /** The log's name in its checkpoints. */
+  SANDTRAIL_TRAIL_ORIGIN: z
+    .string()
+    .regex(/^[^\s+]{1,200}$/)
+    .default('sandtrail'),
   /** Source: the issue; a sandbox asks for 1/8 core and mostly waits. */
   SANDTRAIL_CPU_FACTOR: integer(1, 1024).default(16),
   SANDTRAIL_LEASE_GRACE_MS: integer(1_000, 3_600_000).default(30_000),
 } as const
+
+export type SchedulerConfig = z.output<z.ZodObject<typeof schedulerConfig>>

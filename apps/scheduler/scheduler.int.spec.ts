@@ -1,0 +1,233 @@
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { lastPosition } from '#libs/event-store'
+import { subjects } from '#libs/messaging'
+import { startTestScheduler, TENANT, type TestScheduler, type TestWorker } from './testing.js'
+
+let scheduler: TestScheduler
+let worker: TestWorker
+
+beforeAll(async () => {
+  scheduler = await startTestScheduler()
+  worker = await scheduler.worker()
+  await scheduler.image('base:latest', [worker.workerId])
+})
+afterAll(() => scheduler.stop())
+
+const MIB = 1024 ** 2
+const output = {
+  bytes: 0,
+  droppedBytes: 0,
+  sha256: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+}
+const exited = (execId: string, exitCode = 0) => ({
+  kind: 'exec-ended' as const,
+  execId: execId as `ex-${string}`,
+  ending: {
+    kind: 'exited' as const,
+    exitCode,
+    signal: null,
+    reason: 'exit' as const,
+    stdout: output,
+    stderr: output,
+  },
+})
+const stopped = { kind: 'sandbox-ended' as const, ending: { kind: 'stopped' as const }, staged: [] }
+const started = { kind: 'sandbox-started' as const, volumes: [] }
+
+async function createSandbox(body: object = {}): Promise<string> {
+  return String((await scheduler.ask('create', body)).sandboxId)
+}
+
+test('a whole life: the order reaches the worker, its facts become events, the worker gets its room back', async () => {
+  const sandboxId = await createSandbox({ env: { TOKEN: 'canary-1' }, memoryBytes: 256 * MIB })
+  const create = await worker.order('create', sandboxId)
+  expect(worker.open(create.secrets)).toEqual({ env: { TOKEN: 'canary-1' } })
+  await worker.report(sandboxId, [started])
+
+  const { execId } = await scheduler.ask('exec', { sandboxId, argv: ['true'], env: { MORE: 'canary-2' } })
+  const exec = await worker.order('exec', sandboxId)
+  expect(worker.open(exec.secrets)).toEqual({ env: { TOKEN: 'canary-1', MORE: 'canary-2' } })
+  await worker.report(sandboxId, [
+    { kind: 'exec-started', execId: execId as `ex-${string}`, pid: 2 },
+    exited(String(execId), 3),
+  ])
+
+  await scheduler.ask('terminate', { sandboxId })
+  await worker.order('stop', sandboxId)
+  await worker.report(sandboxId, [stopped, { kind: 'sandbox-cleaned-up', leftovers: [] }])
+
+  expect(await scheduler.types(sandboxId)).toEqual([
+    'SandboxCreated',
+    'SandboxPlaced',
+    'SandboxStarted',
+    'SandboxStopRequested',
+    'SandboxTerminated',
+    'SandboxCleanedUp',
+  ])
+  expect(await scheduler.types(String(execId))).toEqual(['ExecRequested', 'ExecStarted', 'ExecExited'])
+  const { rows } = await scheduler.db.pool.query('select 1 from reservations where sandbox_id = $1', [
+    sandboxId,
+  ])
+  expect(rows).toEqual([])
+  const { rows: leaks } = await scheduler.db.pool.query(
+    "select 1 from events where data::text like '%canary-%'",
+  )
+  expect(leaks).toEqual([])
+})
+
+test('the same create, sent ten times at once by both ways, is one sandbox', async () => {
+  const id = randomUUID()
+  const body = { tags: { test: 'ten' } }
+  const outcomes = await Promise.all([
+    ...Array.from({ length: 9 }, () => scheduler.ask('create', body, { id })),
+    scheduler.queue('create', body, id).then(() => scheduler.ask('create', body, { id })),
+  ])
+  expect(new Set(outcomes.map(({ sandboxId }) => sandboxId)).size).toBe(1)
+  const { rows } = await scheduler.db.pool.query(
+    "select 1 from events where type = 'SandboxCreated' and meta->>'commandId' = $1",
+    [id],
+  )
+  expect(rows).toHaveLength(1)
+})
+
+test('a queued command tells its outcome to whoever listens, a refusal too', async () => {
+  const outcome = async (id: string, body: object) => {
+    const heard = new Promise((resolve) => scheduler.client.subscribe(subjects.outcome(TENANT, id), resolve))
+    await scheduler.client.connection.flush()
+    await scheduler.queue('create', body, id)
+    return heard
+  }
+  expect(await outcome(randomUUID(), {})).toMatchObject({ ok: true })
+  expect(await outcome(randomUUID(), { image: 'nowhere:1' })).toMatchObject({
+    error: { code: 'IMAGE_NOT_FOUND' },
+  })
+})
+
+test.each([
+  ['an unknown field', { memroyBytes: 1 }, 'INVALID_ARGUMENT', 'memroyBytes'],
+  ['a bad path', { volumes: [{ volume: 'v', path: '../x' }] }, 'INVALID_ARGUMENT', 'volumes.0.path'],
+  ['an unknown image', { image: 'nope' }, 'IMAGE_NOT_FOUND', 'nope'],
+  ['a volume that is not there', { volumes: [{ volume: 'v', path: '/v' }] }, 'VOLUME_NOT_FOUND', '"v"'],
+  ['a lifetime over 24 h', { timeoutMs: 86_400_001 }, 'INVALID_ARGUMENT', 'timeoutMs'],
+  ['the VM runtime', { runtime: 'vm' }, 'UNIMPLEMENTED', 'VM'],
+  ['NUL in an argument', { command: ['a\0b'] }, 'INVALID_ARGUMENT', 'command.0'],
+])('%s is refused with a code, and the field is named', async (_, body, code, named) => {
+  await expect(scheduler.ask('create', body)).rejects.toMatchObject({
+    code,
+    message: expect.stringContaining(named),
+  })
+})
+
+test('a refusal is stored: the re-send hears it though the reason has gone', async () => {
+  const id = randomUUID()
+  await expect(scheduler.ask('create', { image: 'later:1' }, { id })).rejects.toMatchObject({
+    code: 'IMAGE_NOT_FOUND',
+  })
+  await scheduler.image('later:1', [worker.workerId])
+  await expect(scheduler.ask('create', { image: 'later:1' }, { id })).rejects.toMatchObject({
+    code: 'IMAGE_NOT_FOUND',
+  })
+  await expect(scheduler.ask('create', { image: 'later:1' })).resolves.toMatchObject({ ok: true })
+})
+
+test('a used id with another body, and a command after its expiry, are refused', async () => {
+  const id = randomUUID()
+  await scheduler.ask('create', { tags: { a: '1' } }, { id })
+  await expect(scheduler.ask('create', { tags: { a: '2' } }, { id })).rejects.toMatchObject({
+    code: 'COMMAND_ID_REUSED',
+  })
+  const past = new Date(Date.now() - 1)
+  await expect(scheduler.ask('create', {}, { expiresAt: past })).rejects.toMatchObject({
+    code: 'COMMAND_EXPIRED',
+  })
+  const far = new Date(Date.now() + 25 * 3_600_000)
+  await expect(scheduler.ask('create', {}, { expiresAt: far })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+  })
+})
+
+test('a name is one live sandbox, and free again after its end', async () => {
+  const sandboxId = await createSandbox({ name: 'web' })
+  await expect(scheduler.ask('create', { name: 'web' })).rejects.toMatchObject({ code: 'NAME_TAKEN' })
+  await worker.report(sandboxId, [stopped])
+  await expect(scheduler.ask('create', { name: 'web' })).resolves.toMatchObject({ ok: true })
+})
+
+test('a report of a stale epoch, or about the sandbox of another worker, is fenced', async () => {
+  const sandboxId = await createSandbox()
+  const owner = await worker.order('create', sandboxId)
+  expect(owner.epoch).toBe(1)
+  expect(await worker.report(sandboxId, [started], 2)).toMatchObject({ fenced: true })
+  const other = await scheduler.worker({ memoryBytes: 1 })
+  expect(await other.report(sandboxId, [started])).toMatchObject({ fenced: true })
+  expect(await scheduler.types(sandboxId)).toEqual(['SandboxCreated', 'SandboxPlaced'])
+})
+
+test('facts that are reported again are accepted again and change nothing', async () => {
+  const sandboxId = await createSandbox()
+  const facts = [started, stopped, { kind: 'sandbox-cleaned-up' as const, leftovers: [] }]
+  await worker.report(sandboxId, facts)
+  const before = await scheduler.events(sandboxId)
+  expect(await worker.reportFrom(1, sandboxId, facts)).toEqual({ ok: true, acceptedTo: 3, fenced: false })
+  expect(await scheduler.events(sandboxId)).toHaveLength(before.length)
+})
+
+test('no exec is accepted for a sandbox that is ending, and a terminate that overtakes its create wins', async () => {
+  const sandboxId = await createSandbox()
+  await scheduler.ask('terminate', { sandboxId })
+  await expect(scheduler.ask('exec', { sandboxId, argv: ['true'] })).rejects.toMatchObject({
+    code: 'SANDBOX_GONE',
+  })
+  await worker.report(sandboxId, [stopped])
+  expect((await scheduler.types(sandboxId)).at(-1)).toBe('SandboxTerminated')
+})
+
+test('the answer to a heartbeat is what the worker lacks, and what it should not have', async () => {
+  const fresh = await scheduler.worker({ memoryBytes: 64 * 1024 * MIB })
+  await scheduler.image('fresh:1', [fresh.workerId])
+  const [wanted, closing] = [
+    await createSandbox({ image: 'fresh:1' }),
+    await createSandbox({ image: 'fresh:1' }),
+  ]
+  await scheduler.ask('terminate', { sandboxId: closing })
+  const stranger = 'sb-01ARZ3NDEKTSV4RRFFQ69G5FAV' as const
+  fresh.sandboxes = [{ sandboxId: stranger, epoch: 1, state: 'running' }]
+  const orders = (await fresh.heartbeat()).map(({ kind, sandboxId }) => `${kind} ${sandboxId}`)
+  expect(orders.sort()).toEqual([`create ${wanted}`, `stop ${closing}`, `stop ${stranger}`].sort())
+})
+
+test('memory is never promised twice, also by two schedulers at once', async () => {
+  const small = await scheduler.worker({ memoryBytes: 300 * MIB })
+  await scheduler.image('small:1', [small.workerId])
+  await scheduler.startAnother()
+  const asked = Array.from({ length: 8 }, () =>
+    scheduler.ask('create', { image: 'small:1', memoryBytes: 100 * MIB }),
+  )
+  const results = await Promise.allSettled(asked)
+  expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(3)
+  for (const result of results) {
+    if (result.status === 'rejected')
+      expect(result.reason).toMatchObject({ code: expect.stringMatching(/NO_CAPACITY|STREAM_BUSY/) })
+  }
+})
+
+test('an exec that is waited for within its call answers with its end', async () => {
+  const sandboxId = await createSandbox()
+  await worker.report(sandboxId, [started])
+  const answer = scheduler.ask('exec', { sandboxId, argv: ['true'], waitMs: 10_000 })
+  const { execId } = await worker.order('exec', sandboxId)
+  await worker.report(sandboxId, [exited(execId, 7)])
+  expect(await answer).toMatchObject({ execId, exec: { status: 'ended', by: 'ExecExited', exitCode: 7 } })
+})
+
+test('every event gets a position, and the positions have no gap', async () => {
+  const { rows } = await scheduler.db.pool.query<{ count: string }>('select count(*) from events')
+  const events = BigInt(rows[0]!.count)
+  while ((await lastPosition(scheduler.db.pool)) < events)
+    await new Promise((resolve) => setImmediate(resolve))
+  const { rows: ledger } = await scheduler.db.pool.query(
+    'select count(*)::int as n, max(position)::int as last from ledger',
+  )
+  expect(ledger[0].n).toBe(ledger[0].last)
+})

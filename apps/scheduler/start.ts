@@ -1,0 +1,92 @@
+/** Puts the scheduler together: commands and facts in, events out; the sequencer and the timers run in it too. */
+
+import 'reflect-metadata'
+import { createHmac } from 'node:crypto'
+import { NestFactory } from '@nestjs/core'
+import type { MicroserviceOptions } from '@nestjs/microservices'
+import {
+  assertDurable,
+  loadSigner,
+  openDatabase,
+  republishFrom,
+  Sealer,
+  Sequencer,
+  TimerLoop,
+} from '#libs/event-store'
+import { connect, JetStreamServer, NUDGE_EVENTS, publishEvents, watchStreams } from '#libs/messaging'
+import type { Log, Running } from '#libs/service'
+import type { SchedulerConfig } from './config.js'
+import type { Scheduler } from './context.js'
+import { ExecWaiters } from './exec-waiters.js'
+import { Heartbeats } from './heartbeat.js'
+import { Leases } from './leases.js'
+import { orphanedExecs } from './orphaned-execs.js'
+import { SchedulerModule } from './scheduler.module.js'
+import { timerHandlers } from './timer-handlers.js'
+
+/** Resolves when it serves. `stop` may take as long as the work in hand. */
+export async function startScheduler(config: SchedulerConfig, log: Log): Promise<Running> {
+  const scheduler = await connectAll(config, log)
+  const { db, messaging } = scheduler
+  const onError = (err: unknown) => log.warn({ err }, 'a loop of the scheduler failed, it goes on')
+
+  const timers = new TimerLoop(db, timerHandlers(scheduler), onError)
+  const orphans = orphanedExecs(scheduler)
+  const sequencer = new Sequencer({
+    db,
+    trailFile: config.SANDTRAIL_TRAIL_FILE,
+    signer: loadSigner(config.SANDTRAIL_TRAIL_KEY_FILE, config.SANDTRAIL_TRAIL_ORIGIN),
+    publish: (events) => publishEvents(messaging, events),
+    onPlaced: () => orphans.nudge(),
+    onError,
+  })
+  const nudges = messaging.subscribe(NUDGE_EVENTS, () => sequencer.nudge())
+  const streams = await watchStreams(messaging, (last) => republishFrom(db, (last ?? 0n) + 1n))
+  const leases = new Leases(scheduler, config.SANDTRAIL_LEASE_GRACE_MS)
+  const heartbeats = new Heartbeats(scheduler, config.SANDTRAIL_CPU_FACTOR)
+
+  const app = await NestFactory.createMicroservice<MicroserviceOptions>(
+    SchedulerModule.with(scheduler, heartbeats),
+    { strategy: new JetStreamServer({ messaging, name: 'scheduler' }), logger: ['error', 'warn'] },
+  )
+  sequencer.start()
+  timers.start()
+  orphans.start()
+  leases.start()
+  await app.listen()
+
+  return {
+    async stop() {
+      leases.stop()
+      await app.close()
+      await Promise.all([timers.stop(), orphans.stop()])
+      nudges.close()
+      streams.close()
+      // Last of all: what was accepted in the meantime still gets its position and its place in the trail file.
+      await sequencer.stop()
+      await messaging.close()
+      await db.end()
+    },
+  }
+}
+
+async function connectAll(config: SchedulerConfig, log: Log): Promise<Scheduler> {
+  const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, max: 20, name: 'scheduler' })
+  await assertDurable(db)
+  const messaging = await connect({
+    servers: config.SANDTRAIL_NATS_URL,
+    name: 'scheduler',
+    credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
+    log,
+  })
+  const masterKey = config.SANDTRAIL_MASTER_KEY_FILE
+  return {
+    db,
+    messaging,
+    sealer: new Sealer(db, masterKey),
+    hashKey: createHmac('sha256', masterKey).update('command-hash').digest(),
+    onCommitted: () => messaging.nudge(),
+    waiters: new ExecWaiters(db),
+    log,
+  }
+}
