@@ -3,14 +3,14 @@
  * orders as it is told. What a real worker does is tested with real workers, in test/.
  */
 
-import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { record } from '#libs/command-handling'
 import type { Fact, Heartbeat, HeartbeatReply, Order, ReportReply } from '#libs/contract'
 import { decideImage, evolveImage, imageAggregate, makeId, type SandboxId, type WorkerId } from '#libs/domain'
-import { append, commandHash, type RecordedEvent, readStream } from '#libs/event-store'
+import { append, commandHash, createSignerKey, type RecordedEvent, readStream } from '#libs/event-store'
 import {
   controlSubject,
   createSealKey,
@@ -49,7 +49,7 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
   const nats = await startNats()
   const dir = await mkdtemp(join(tmpdir(), 'sandtrail-scheduler-'))
   const platform = { user: 'platform', password: 'platform-password-for-tests' }
-  const { privateKey } = generateKeyPairSync('ed25519')
+  createSignerKey(join(dir, 'trail.key'))
   const config: SchedulerConfig = {
     SANDTRAIL_NATS_URL: nats.url,
     SANDTRAIL_NATS_CREDENTIALS_FILE: platform,
@@ -57,7 +57,8 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
     SANDTRAIL_DATABASE_URL: db.url,
     SANDTRAIL_MASTER_KEY_FILE: randomBytes(32),
     SANDTRAIL_TRAIL_FILE: join(dir, 'trail.jsonl'),
-    SANDTRAIL_TRAIL_KEY_FILE: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    SANDTRAIL_TRAIL_KEY_FILE: join(dir, 'trail.key'),
+    SANDTRAIL_TRAIL_ORIGIN: 'test',
     SANDTRAIL_CPU_FACTOR: 16,
     SANDTRAIL_LEASE_GRACE_MS: 30_000,
     ...overrides,
