@@ -15,7 +15,7 @@ import { until } from './until.mjs'
  * The services in the order of their start: each stage begins when the one before is ready.
  *
  * @param {{ dir: string, natsUrl: string, databaseUrl: string, httpPort: number,
- *   keys: Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, pools: string[], schedulers: number,
+ *   keys: Pick<Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, 'path' | 'workers'>, pools: string[], schedulers: number,
  *   environment?: Record<string, string> }} system `environment`: further keys for the services that know them
  * @returns {Service[][]}
  */
@@ -119,6 +119,9 @@ function known(environment, app) {
   return Object.fromEntries(Object.entries(environment).filter(([key]) => keys.includes(key)))
 }
 
+/** What starts an app: `node` and these arguments, in the root of the clone. @param {string} app */
+export const commandOf = (app) => [`dist/apps/${app}/main.js`]
+
 const readyFile = (/** @type {string} */ dir, /** @type {string} */ name) => join(dir, 'run', `${name}.ready`)
 
 /**
@@ -132,8 +135,7 @@ export async function startService(dir, { name, app, env }, logs) {
   if (record === null || !isAlive(record)) {
     mkdirSync(join(dir, 'run'), { recursive: true, mode: 0o700 })
     rmSync(ready, { force: true })
-    const args = [join(CLONE, 'dist', 'apps', app, 'main.js')]
-    record = launch(dir, { name, command: process.execPath, args, env, cwd: CLONE, log })
+    record = launch(dir, { name, command: process.execPath, args: commandOf(app), env, cwd: CLONE, log })
   }
   const process_ = record
   await until(() => existsSync(ready) || !isAlive(process_), 60_000)

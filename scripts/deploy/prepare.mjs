@@ -1,0 +1,56 @@
+/**
+ * prepare.mjs DIR ADMIN_URL [WORKERS]: what docker-compose.yml needs, in DIR (mode 0700), made once; run it again after
+ * an upgrade, for the migrations.
+ *
+ *   keys/           every key and credential, one file each
+ *   nats-<n>.conf   of the three brokers of the cluster
+ *   env             for `docker-compose --env-file`: the services' database URL, the worker's id
+ *
+ * ADMIN_URL: a superuser's, of the database to use. The services get a login of their own, which cannot change events.
+ */
+import { chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { ensureKeys } from '../system/keys.mjs'
+import { natsAccounts } from '../system/system.mjs'
+
+// The user of the services in the image (`node`); only the worker runs as root there.
+const CONTAINER_UID = 1000
+
+const [directory, adminUrl, workers = '1'] = process.argv.slice(2)
+if (directory === undefined || adminUrl === undefined) {
+  console.error('usage: prepare.mjs DIR ADMIN_URL [WORKERS]')
+  process.exit(2)
+}
+const dir = resolve(directory)
+const write = (/** @type {string} */ name, /** @type {string} */ text) =>
+  writeFileSync(join(dir, name), text, { mode: 0o600 })
+
+mkdirSync(dir, { recursive: true, mode: 0o700 })
+const keys = await ensureKeys(dir, Number(workers))
+const keysDir = join(dir, 'keys')
+for (const path of [keysDir, ...readdirSync(keysDir).map((name) => join(keysDir, name))]) {
+  chownSync(path, CONTAINER_UID, CONTAINER_UID)
+}
+
+const { renderNatsConfig } = await import('#libs/messaging')
+const brokers = ['nats-1', 'nats-2', 'nats-3']
+for (const name of brokers) {
+  const routes = brokers.filter((other) => other !== name).map((other) => `nats://${other}:6222`)
+  const cluster = { serverName: name, name: 'sandtrail', host: '0.0.0.0', port: 6222, routes }
+  const at = { host: '0.0.0.0', port: 4222, storeDir: '/data', cluster }
+  write(`${name}.conf`, renderNatsConfig({ ...at, ...natsAccounts(keys) }))
+}
+
+const { ensureLogin, migrate } = await import('#migrations')
+await migrate(adminUrl)
+await ensureLogin(adminUrl, { ...keys.service, role: 'service' })
+await ensureLogin(adminUrl, { ...keys.auditor, role: 'auditor' })
+
+const databaseUrl = new URL(adminUrl)
+databaseUrl.username = keys.service.user
+databaseUrl.password = keys.service.password
+write(
+  'env',
+  `SANDTRAIL_DIR=${dir}\nSANDTRAIL_DATABASE_URL=${databaseUrl.href}\nSANDTRAIL_WORKER_ID=${keys.workers[0]?.id}\n`,
+)
+console.log(`prepared ${dir}: docker-compose --env-file ${join(dir, 'env')} up -d`)
