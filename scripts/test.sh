@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # test.sh: set-up, checks and every test, however many fail; the last line is `N passed, N failed`.
 # test.sh PATTERN: only the Jest files whose path matches.
+# shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
@@ -8,6 +9,18 @@ export PATH=$PWD/.tools/node/bin:$PATH
 
 results=$PWD/.sandtrail/test
 failed=0
+
+# The Python example runs in a virtual environment; on Debian that is a package of its own.
+need_python_venv() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null && return
+  # shellcheck source=setup/versions.sh
+  . scripts/setup/versions.sh
+  # shellcheck source=setup/lib.sh
+  . scripts/setup/lib.sh
+  # shellcheck source=setup/debian-packages.sh
+  . scripts/setup/debian-packages.sh
+  logged python3-venv install_packages python3-venv
+}
 
 jest() { # jest PHASE ARGS...: results go to PHASE.json; a run that hangs is ended
   local phase=$1
@@ -37,6 +50,7 @@ else
   say integration tests: real Postgres, NATS, btrfs, runsc
   jest int --maxWorkers=2 '\.int\.spec\.ts$'
   say end to end: the whole system
+  need_python_venv || failed=1
   jest e2e --runInBand '\.e2e\.spec\.ts$'
 fi
 

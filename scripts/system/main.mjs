@@ -1,14 +1,15 @@
 /** main.mjs up | down | status | demo | destroy | nats-config: what the Makefile calls. */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { demo } from './demo.mjs'
 import { ensureKeys } from './keys.mjs'
 import { lastingDir } from './state.mjs'
-import { destroy } from './sweep.mjs'
+import { destroy, destroyOwnedOnSignals } from './sweep.mjs'
 import { describeProcesses, natsAccounts, startSystem, stopSystem, writeUserFiles } from './system.mjs'
-import { CLONE } from './tools.mjs'
+import { HOME } from './tools.mjs'
 
 const say = (/** @type {string} */ line) => console.error(`sandtrail: ${line}`)
-const userFile = (/** @type {string} */ name) => join(CLONE, '.sandtrail', name)
+const userFile = (/** @type {string} */ name) => join(HOME, name)
 
 /** @type {Record<string, (...args: string[]) => Promise<void>>} */
 const commands = {
@@ -20,6 +21,11 @@ const commands = {
     })
     writeUserFiles(system)
     say(`up at ${system.env.SANDTRAIL_URL}; 'source .sandtrail/env', then bin/sandtrail`)
+  },
+
+  async demo() {
+    destroyOwnedOnSignals()
+    await demo()
   },
 
   async down() {

@@ -115,10 +115,10 @@ export function listProcesses(dir) {
 }
 
 /**
- * Ends a process: its stop signal, and SIGKILL after `graceMs`. Its record goes once it is gone.
+ * Ends a process: its stop signal, and SIGKILL after `graceMs` (a service drains for 30 s at most). Its record goes once it is gone.
  * @param {string} dir @param {string} name @param {{ graceMs?: number }} [options]
  */
-export async function stopProcess(dir, name, { graceMs = 30_000 } = {}) {
+export async function stopProcess(dir, name, { graceMs = 35_000 } = {}) {
   const record = findProcess(dir, name)
   if (record === null) return
   signal(record, record.stopSignal)

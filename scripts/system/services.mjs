@@ -2,7 +2,7 @@
  * The services of a system: each one process, `node dist/apps/<app>/main.js`, configured by its environment
  * (docs/services-env.md). docker-compose.yml starts the same commands.
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { findProcess, isAlive, launch } from './processes.mjs'
 import { systemId } from './state.mjs'
@@ -139,5 +139,9 @@ export async function startService(dir, { name, app, env }, logs) {
   }
   const process_ = record
   await until(() => existsSync(ready) || !isAlive(process_), 60_000)
-  if (!existsSync(ready) || !isAlive(process_)) throw new Error(`${name} did not get ready: see ${log}`)
+  if (!existsSync(ready) || !isAlive(process_)) {
+    throw new Error(
+      `${name} did not get ready; the end of ${log}:\n${readFileSync(log, 'utf8').slice(-2_000)}`,
+    )
+  }
 }

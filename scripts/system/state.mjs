@@ -5,9 +5,9 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { identify, isAlive } from './processes.mjs'
-import { CLONE, isRoot } from './tools.mjs'
+import { HOME, isRoot } from './tools.mjs'
 
 /** @typedef {{ clone: string, owner: import('./processes.mjs').ProcessIdentity | null }} SystemRecord */
 
@@ -19,7 +19,7 @@ export const systemId = (dir) => basename(dir)
 
 /** The lasting system of this clone: what `make up` starts. */
 export function lastingDir() {
-  const dir = join(BASE, createHash('sha256').update(CLONE).digest('hex').slice(0, 6))
+  const dir = join(BASE, createHash('sha256').update(HOME).digest('hex').slice(0, 6))
   prepare(dir, null, true)
   return dir
 }
@@ -52,7 +52,7 @@ function prepare(dir, ownedBy, mayExist) {
   chmodSync(BASE, 0o711)
   mkdirSync(dir, { recursive: mayExist, mode: 0o711 })
   chmodSync(dir, 0o711)
-  writeFileSync(join(dir, 'system.json'), JSON.stringify({ clone: CLONE, owner: ownedBy }))
+  writeFileSync(join(dir, 'system.json'), JSON.stringify({ clone: dirname(HOME), owner: ownedBy }))
 }
 
 /** @param {string} dir @returns {SystemRecord | null} */

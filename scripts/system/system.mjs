@@ -16,7 +16,7 @@ import { findProcess, isAlive, listProcesses, signal, stopProcess } from './proc
 import { servicesOf, startService } from './services.mjs'
 import { createPrivateDir, systemId } from './state.mjs'
 import { destroy, sweep } from './sweep.mjs'
-import { CLONE, isRoot, sh, tools } from './tools.mjs'
+import { CLONE, HOME, isRoot, sh, tools } from './tools.mjs'
 import { until } from './until.mjs'
 
 /**
@@ -203,11 +203,10 @@ export async function stopSystem(dir) {
  * @param {System} system
  */
 export function writeUserFiles({ env, services }) {
-  const home = join(CLONE, '.sandtrail')
-  mkdirSync(home, { recursive: true })
+  mkdirSync(HOME, { recursive: true })
   const lines = Object.entries(env).map(([key, value]) => `export ${key}='${value}'\n`)
-  replaceFile(join(home, 'env'), lines.join(''), 0o600)
-  replaceFile(join(home, 'services.json'), `${JSON.stringify(services(), null, 2)}\n`, 0o644)
+  replaceFile(join(HOME, 'env'), lines.join(''), 0o600)
+  replaceFile(join(HOME, 'services.json'), `${JSON.stringify(services(), null, 2)}\n`, 0o644)
 }
 
 /** @param {string} path @param {string} content @param {number} mode */

@@ -6,6 +6,9 @@ import { promisify } from 'node:util'
 
 export const CLONE = fileURLToPath(new URL('../../', import.meta.url)).replace(/\/$/, '')
 
+/** Where a lasting system puts what people look at. Only a test of `make up` puts it elsewhere. */
+export const HOME = process.env._SANDTRAIL_HOME ?? `${CLONE}/.sandtrail`
+
 const run = promisify(execFile)
 
 /** @returns {Record<string, string>} */
