@@ -1,0 +1,15 @@
+//! The guest agent's parts; `main.rs` is the program, `fuzz/` and the tests use the rest from here.
+
+pub mod agent;
+pub mod exec;
+pub mod execs;
+pub mod frame;
+pub mod link;
+pub mod message;
+pub mod mounts;
+pub mod process;
+pub mod shutdown;
+pub mod spawn;
+pub mod stream;
+pub mod syncer;
+pub mod user;
