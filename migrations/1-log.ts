@@ -20,7 +20,8 @@ export class Log1790000000001 extends ForwardOnly {
 
     create table events (
       tenant text not null check (tenant <> ''),
-      stream text not null check (stream <> ''),
+      -- By bytes: looked up by prefix too, and the same order whatever the database's locale.
+      stream text collate "C" not null check (stream <> ''),
       version integer not null check (version >= 1),
       seq bigint not null default nextval(case when pg_current_xact_id() is not null then 'events_seq'::regclass end),
       event_id uuid not null,
@@ -50,7 +51,7 @@ export class Log1790000000001 extends ForwardOnly {
     create table ledger (
       position bigint primary key check (position >= 1),
       seq bigint not null unique,
-      stream text not null,
+      stream text collate "C" not null,
       version integer not null check (version >= 1),
       hash bytea not null check (length(hash) = 32),
       term bigint not null check (term >= 1),

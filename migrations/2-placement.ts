@@ -15,7 +15,7 @@ export class Placement1790000000002 extends ForwardOnly {
 
     -- One row per sandbox between placement and terminal event: the fence for facts and execs on other streams.
     create table live (
-      sandbox_id text primary key,
+      sandbox_id text collate "C" primary key,
       tenant text not null,
       worker_id text not null,
       epoch integer not null check (epoch >= 1),
@@ -57,7 +57,7 @@ export class Placement1790000000002 extends ForwardOnly {
     );
 
     create table reservations (
-      sandbox_id text primary key,
+      sandbox_id text collate "C" primary key,
       tenant text not null,
       worker_id text not null,
       cpu_millis bigint not null check (cpu_millis >= 0),

@@ -5,7 +5,7 @@ export class ReadModels1790000000005 extends ForwardOnly {
   readonly name = 'ReadModels1790000000005'
   protected readonly sql = `
     create table sandboxes (
-      sandbox_id text primary key,
+      sandbox_id text collate "C" primary key,
       tenant text not null,
       state text not null,
       name text,
@@ -27,7 +27,6 @@ export class ReadModels1790000000005 extends ForwardOnly {
     create index sandboxes_by_name on sandboxes (tenant, name) where name is not null;
     create index sandboxes_by_tags on sandboxes using gin (tags jsonb_path_ops);
 
-    -- truncate: a rebuild begins with empty tables.
-    grant select, insert, update, delete, truncate on sandboxes to sandtrail_service;
+    grant select, insert, update, delete on sandboxes to sandtrail_service;
   `
 }

@@ -28,11 +28,20 @@ export {
   type Upcasts,
   upcast,
 } from './load.js'
+export { type Projection, Projector, rebuildProjection } from './projection.js'
+export {
+  type ListSandboxes,
+  listSandboxes,
+  type SandboxRow,
+  sandboxesProjection,
+} from './projections/sandboxes.js'
 export { lastPosition, type ReadAllOptions, readAll, readStream } from './read.js'
 export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
+export { createMasterKey, loadMasterKey, Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'
 export { purgeCommands } from './statements/commands.js'
 export { moveCursor, readCursor } from './statements/cursors.js'
+export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
 export { findLive, type LiveSandbox, listLive } from './tables/live.js'
 export { ensureTenant, findTenant, listTenants, type Quota, setQuota, type Tenant } from './tables/tenants.js'
 export { createToken, findToken, listTokens, revokeToken, type Token } from './tables/tokens.js'

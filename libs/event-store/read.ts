@@ -71,12 +71,14 @@ const READ_ALL = `
     and ($4::text[] is null or e.type = any($4))
     and ($5::text is null or l.stream = $5)
     and ($6::timestamptz is null or e.at >= $6)
+    and ($7::bigint is null or l.position <= $7)
   order by l.position
   limit $2
 `
 
 export interface ReadAllOptions {
   afterPosition?: bigint
+  untilPosition?: bigint
   limit?: number
   tenant?: string
   types?: string[]
@@ -87,7 +89,7 @@ export interface ReadAllOptions {
 
 /** Events that have a position, in its order, after `afterPosition` (0), at most `limit` (1,000). */
 export async function readAll(db: Queryable, options: ReadAllOptions = {}): Promise<RecordedEvent[]> {
-  const { afterPosition = 0n, limit = 1000, tenant, types, stream, since } = options
+  const { afterPosition = 0n, untilPosition, limit = 1000, tenant, types, stream, since } = options
   const values = [
     String(afterPosition),
     limit,
@@ -95,6 +97,7 @@ export async function readAll(db: Queryable, options: ReadAllOptions = {}): Prom
     types ?? null,
     stream ?? null,
     since?.toISOString() ?? null,
+    untilPosition === undefined ? null : String(untilPosition),
   ]
   const { rows } = await db.query<EventRow>(READ_ALL, values)
   return rows.map(toEvent)

@@ -1,0 +1,79 @@
+/** A read model that follows the ledger, its checkpoint in the same transaction, and that can be built again. */
+
+import { type Database, type Transaction, transaction } from './database.js'
+import { type Following, followNext, handleFrom, storePosition } from './follow.js'
+import { Loop } from './loop.js'
+import type { FollowerLog } from './subscription.js'
+import type { RecordedEvent } from './types.js'
+
+export interface Projection {
+  name: string
+  /** Everything that `apply` writes to: emptied by a rebuild. */
+  tables: string[]
+  types?: string[]
+  /** Applies one event. Called in order of position; must depend on nothing but the event and its own tables. */
+  apply(tx: Transaction, event: RecordedEvent): Promise<void>
+}
+
+const BATCH = 500
+const POLL_MS = 250
+
+export class Projector {
+  private readonly loop: Loop
+
+  constructor(
+    private readonly db: Database,
+    private readonly projection: Projection,
+    log?: FollowerLog,
+  ) {
+    const onError = (err: unknown) =>
+      log?.warn({ err, projection: projection.name }, 'a projection failed, it tries again')
+    this.loop = new Loop(() => this.step(), { pollMs: POLL_MS, onError })
+  }
+
+  start(): void {
+    this.loop.start()
+  }
+
+  async stop(): Promise<void> {
+    await this.loop.stop()
+  }
+
+  /** There may be new positions. */
+  nudge(): void {
+    this.loop.nudge()
+  }
+
+  private async step(): Promise<boolean> {
+    return (await followNext(this.db, followingOf(this.projection), BATCH)) === BATCH
+  }
+}
+
+/**
+ * Builds the projection again from position 1, in one transaction: readers see the old rows until it commits, and a
+ * projector that runs meanwhile waits its turn.
+ */
+export async function rebuildProjection(db: Database, projection: Projection): Promise<void> {
+  const following = followingOf(projection)
+  await db.query('insert into projections (name) values ($1) on conflict (name) do nothing', [
+    projection.name,
+  ])
+  await transaction(db, async (tx) => {
+    await tx.query('set local statement_timeout = 0')
+    await tx.query('select position from projections where name = $1 for update', [projection.name])
+    // Not truncate: that would lock the readers out.
+    for (const table of projection.tables) await tx.query(`delete from ${table}`)
+    let at = 0n
+    for (;;) {
+      const until = await handleFrom(tx, following, at, BATCH)
+      if (until === at) break
+      at = until
+    }
+    await storePosition(tx, 'projections', projection.name, at)
+  })
+}
+
+function followingOf({ name, types, apply }: Projection): Following {
+  const following: Following = { table: 'projections', name, handle: apply }
+  return types ? { ...following, types } : following
+}
