@@ -27,9 +27,9 @@ export async function snapshot(
   await runTool('btrfs', ['subvolume', 'snapshot', ...readOnly, source, target])
 }
 
-/** A snapshot inherits the limit of its source, so every new writable one is given its own. */
-export async function limitBytes(path: string, bytes: number): Promise<void> {
-  await runTool('btrfs', ['qgroup', 'limit', String(bytes), path])
+/** A snapshot inherits the limit of its source, so every new writable one is given its own. null: none. */
+export async function limitBytes(path: string, bytes: number | null): Promise<void> {
+  await runTool('btrfs', ['qgroup', 'limit', bytes === null ? 'none' : String(bytes), path])
 }
 
 export interface SubvolumeInfo {

@@ -113,11 +113,15 @@ export async function slotRecordOf(
 export async function dropSlot(layout: Layout, sandboxId: SandboxId, slot: string): Promise<void> {
   const record = await readSlotRecord(layout, sandboxId, slot)
   if (record === null) return
+  // A guest that filled the directory to its limit would otherwise keep its slots for ever: EDQUOT on the deletion.
+  await limitBytes(layout.slots(sandboxId), null)
   try {
     await deleteSubvolumeById(layout.dir, record.subvolume.id)
   } catch (error) {
     // Asked for twice: the first time got as far as here.
     if (await isSubvolume(layout.slot(sandboxId, slot))) throw error
+  } finally {
+    await limitBytes(layout.slots(sandboxId), SLOTS_DIR_BYTES_MAX)
   }
   await removeRecord(layout.slotRecord(sandboxId, slot))
   await deleteUnusedCopies(layout, record)
@@ -129,6 +133,7 @@ export async function removeSlots(
   records: SlotRecord[],
   sandboxId: SandboxId,
 ): Promise<void> {
+  if (await isSubvolume(layout.slots(sandboxId))) await limitBytes(layout.slots(sandboxId), null)
   await deleteTree(layout.slots(sandboxId))
   await deleteTree(layout.slotRecords(sandboxId))
   for (const record of records) await deleteUnusedCopies(layout, record)

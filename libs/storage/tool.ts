@@ -74,7 +74,8 @@ export function toolFailed(
 
 function codeOf(stderr: string): ErrorCode {
   if (/No space left on device/i.test(stderr)) return 'NO_SPACE'
-  if (/Disk quota exceeded/i.test(stderr)) return 'QUOTA_EXCEEDED'
+  // tar says the second when the quota ends a write in its middle.
+  if (/Disk quota exceeded|Wrote only \d+ of/i.test(stderr)) return 'QUOTA_EXCEEDED'
   // A path that no system call can name: the content is at fault, trying again does not help.
   if (/File name too long/i.test(stderr)) return 'INVALID_ARGUMENT'
   return 'INTERNAL'

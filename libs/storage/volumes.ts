@@ -37,7 +37,7 @@ import {
   slotRecordOf,
   stageSlot,
 } from './slots.js'
-import { diffTrees } from './tree-diff.js'
+import { type Change, diffTrees } from './tree-diff.js'
 import { appendToVolumeLog, type LoggedVersion, type LogLine, readVolumeLog } from './volume-log.js'
 
 export interface MountRequest {
@@ -262,7 +262,8 @@ export class Volumes {
     log: LogLine[],
   ): Promise<{ changedPaths: number; overwritten: string[] }> {
     const { volumeId, commitId } = record
-    const changes = await Array.fromAsync(this.#changesOf(record))
+    const changes: Change[] = []
+    for await (const change of this.#changesOf(record)) changes.push(change)
     const target = this.layout.tmp(`merge-${commitId}`)
     await deleteSubvolume(target)
     await snapshot(this.layout.version(volumeId, version - 1), target, 'writable')
