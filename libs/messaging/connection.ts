@@ -4,7 +4,6 @@ import {
   type ConnectionOptions,
   connect as connectTransport,
   errors,
-  type NatsConnection,
   nkeyAuthenticator,
   usernamePasswordAuthenticator,
 } from '@nats-io/transport-node'
@@ -41,9 +40,7 @@ export async function connect(options: ConnectOptions): Promise<Messaging> {
   const giveUpAt = performance.now() + (options.connectWithinMs ?? Number.POSITIVE_INFINITY)
   for (let attempt = 1; ; attempt++) {
     try {
-      const connection = await connectTransport(transportOptions(options))
-      void logStatus(connection, log)
-      return new Messaging(connection, log)
+      return new Messaging(await connectTransport(transportOptions(options)), log)
     } catch (cause) {
       if (cause instanceof errors.AuthorizationError) {
         throw new SandtrailError('UNAUTHENTICATED', 'the broker refuses the credentials', { cause })
@@ -82,14 +79,5 @@ function transportOptions({ servers, name, credentials, tls }: ConnectOptions): 
     // A dead peer is noticed after 15 s at the latest, also when no RST ever comes.
     pingInterval: 5_000,
     maxPingOut: 2,
-  }
-}
-
-async function logStatus(connection: NatsConnection, log: MessagingLog): Promise<void> {
-  for await (const status of connection.status()) {
-    if (status.type === 'disconnect') log.warn({ server: status.server }, 'disconnected from the broker')
-    else if (status.type === 'reconnect') log.info({ server: status.server }, 'connected to the broker again')
-    else if (status.type === 'error') log.error({ err: status.error }, 'the broker reports an error')
-    else if (status.type === 'slowConsumer') log.warn({ pending: status.pending }, 'reading too slowly')
   }
 }

@@ -8,6 +8,7 @@
 
 import type { NatsConnection } from '@nats-io/transport-node'
 import { type CustomTransportStrategy, type MessageHandler, Server } from '@nestjs/microservices'
+import { CommandConsumer, type CommandRoute } from './command-consumer.js'
 import { invoke } from './invoke.js'
 import type { Listener, Messaging } from './messaging.js'
 import { checkPattern, filterOf, type Handler, isCommand, isRequest, type Pattern } from './patterns.js'
@@ -27,6 +28,7 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   override readonly propagatesEventHandlerErrors = true
   private readonly registered: { pattern: Pattern; handler: Handler }[] = []
   private readonly requests: RequestServer[] = []
+  private readonly consumers: CommandConsumer[] = []
   private readonly listeners: Listener[] = []
 
   constructor(private readonly options: JetStreamServerOptions) {
@@ -50,6 +52,12 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   override async listen(callback: (error?: unknown) => void): Promise<void> {
     try {
       for (const { pattern, handler } of this.registered) this.bind(pattern, handler)
+      for (const [durable, routes] of this.routesByDurable()) {
+        const consumer = new CommandConsumer(this.options.messaging, durable, routes)
+        this.consumers.push(consumer)
+        await consumer.start()
+      }
+      // Nest says "listening" only when the broker knows every subscription.
       await this.options.messaging.connection.flush()
       callback()
     } catch (error) {
@@ -59,8 +67,8 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
 
   override async close(): Promise<void> {
     for (const listener of this.listeners.splice(0)) listener.close()
-    const stopping = this.requests.splice(0).map((server) => server.stop())
-    await within(DRAIN_MS, Promise.all(stopping))
+    const serving = [...this.requests.splice(0), ...this.consumers.splice(0)]
+    await within(DRAIN_MS, Promise.all(serving.map((one) => one.stop())))
   }
 
   override on(): never {
@@ -69,6 +77,15 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
 
   override unwrap<T = NatsConnection>(): T {
     return this.options.messaging.connection as T
+  }
+
+  private routesByDurable(): Map<string, CommandRoute[]> {
+    const result = new Map<string, CommandRoute[]>()
+    for (const { pattern, handler } of this.registered) {
+      if (!isCommand(pattern)) continue
+      result.set(pattern.durable, [...(result.get(pattern.durable) ?? []), { pattern, handler }])
+    }
+    return result
   }
 
   private bind(pattern: Pattern, handler: Handler): void {

@@ -1,12 +1,13 @@
 /** What a service does on the broker: ask, tell, queue, listen. */
 
-import { JetStreamApiError, type JetStreamClient, jetstream } from '@nats-io/jetstream'
+import { JetStreamApiError, type JetStreamClient, JetStreamError, jetstream } from '@nats-io/jetstream'
 import { errors, type Msg, type NatsConnection } from '@nats-io/transport-node'
 import { SandtrailError } from '#libs/domain'
 import { contextOf, type MessageContext } from './context.js'
 import { decodeReply } from './envelope.js'
 import { type SentHeaders, writeHeaders } from './headers.js'
 import { decodeBody, encodeBody, type JsonObject } from './json.js'
+import { Link } from './link.js'
 import type { MessagingLog } from './log.js'
 import { NUDGE_EVENTS, subjects } from './subjects.js'
 
@@ -31,6 +32,7 @@ const PUB_ACK_MS = 5_000
 const DRAIN_MS = 5_000
 
 export class Messaging {
+  readonly link: Link
   private readonly js: JetStreamClient
 
   constructor(
@@ -38,31 +40,32 @@ export class Messaging {
     readonly connection: NatsConnection,
     readonly log: MessagingLog,
   ) {
+    this.link = new Link(connection, log)
     this.js = jetstream(connection, { timeout: PUB_ACK_MS })
   }
 
   /**
-   * Asks, and resolves with the reply's body.
+   * Asks, and resolves with the reply's body. Waits for a broker that is away.
    *
-   * @throws Rejected or SandtrailError as the peer gave it; UNAVAILABLE at once when nobody serves the subject;
-   * DEADLINE_EXCEEDED after `timeoutMs`: what was asked may have happened, ask again with the same command id.
+   * @throws Rejected or SandtrailError as the peer gave it; UNAVAILABLE at once when nobody serves the subject or
+   * the connection breaks; DEADLINE_EXCEEDED after `timeoutMs`. In the last two what was asked may have happened: ask
+   * again with the same command id.
    */
   async request(subject: string, body: object, options: RequestOptions = {}): Promise<JsonObject> {
     const payload = encodeBody(body)
     const headers = writeHeaders(options.headers ?? {})
     let reply: Msg
     try {
-      reply = await this.connection.request(subject, payload, {
-        timeout: options.timeoutMs ?? REQUEST_MS,
-        headers,
-      })
+      reply = await this.link.while(options.timeoutMs ?? REQUEST_MS, (timeout) =>
+        this.connection.request(subject, payload, { timeout, headers }),
+      )
     } catch (error) {
       throw transportError(error, subject)
     }
     return decodeReply(reply.data)
   }
 
-  /** Tells whoever listens now; nothing is kept. */
+  /** Tells whoever listens now; nothing is kept, and while the broker is away it is told to nobody. */
   publish(subject: string, body: object, headers: SentHeaders = {}): void {
     try {
       this.connection.publish(subject, encodeBody(body), { headers: writeHeaders(headers) })
@@ -81,7 +84,9 @@ export class Messaging {
     const payload = encodeBody(body)
     try {
       // No Nats-Msg-Id: the id that counts is the command's, and Postgres knows it for ever.
-      const { stream, seq } = await this.js.publish(subject, payload, { headers: writeHeaders(headers) })
+      const { stream, seq } = await this.link.while(PUB_ACK_MS, (timeout) =>
+        this.js.publish(subject, payload, { headers: writeHeaders(headers), timeout }),
+      )
       return { stream, seq }
     } catch (error) {
       throw transportError(error, subject)
@@ -138,8 +143,7 @@ export class Messaging {
 
 /** An error of the client library, as one with a code. */
 export function transportError(error: unknown, subject: string): unknown {
-  if (error instanceof errors.RequestError && error.isNoResponders()) return nobodyServes(subject, error)
-  if (error instanceof errors.NoRespondersError) return nobodyServes(subject, error)
+  if (isNoResponders(error)) return nobodyServes(subject, error)
   if (error instanceof errors.TimeoutError || (error instanceof Error && error.name === 'TimeoutError')) {
     return new SandtrailError('DEADLINE_EXCEEDED', `no reply on ${subject} in time`, { cause: error })
   }
@@ -147,7 +151,7 @@ export function transportError(error: unknown, subject: string): unknown {
   if (denied || error instanceof errors.PermissionViolationError) {
     return new SandtrailError('PERMISSION_DENIED', `the broker does not allow ${subject}`, { cause: error })
   }
-  if (error instanceof JetStreamApiError) {
+  if (error instanceof JetStreamError || error instanceof JetStreamApiError) {
     return new SandtrailError('UNAVAILABLE', `the broker did not store the message on ${subject}`, {
       cause: error,
     })
@@ -164,4 +168,11 @@ function nobodyServes(subject: string, cause: unknown): SandtrailError {
     hint: 'see whether the service that answers it runs: `sandtrail doctor`',
     cause,
   })
+}
+
+/** JetStream's publish hides it in the cause: nobody answers when no stream has the subject. */
+function isNoResponders(error: unknown): boolean {
+  if (error instanceof errors.RequestError && error.isNoResponders()) return true
+  if (error instanceof errors.NoRespondersError) return true
+  return error instanceof Error && error.cause !== undefined && isNoResponders(error.cause)
 }

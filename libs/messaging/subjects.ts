@@ -25,7 +25,7 @@ const EVENT_TYPE = /^[A-Z][A-Za-z0-9]{0,63}$/
 const COMMAND_ID = /^(?=.{8,128}$)[A-Za-z0-9][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*$/
 
 /** Aggregates that take queued commands. A tenant can queue nothing for others: nobody would ever pull it. */
-export const COMMAND_AGGREGATES = ['sandbox', 'exec', 'snapshot', 'image', 'volume', 'app', 'suite'] as const
+export const COMMAND_AGGREGATES = ['sandbox', 'snapshot', 'image', 'volume'] as const
 
 const AGGREGATE_OF_PREFIX: Readonly<Record<string, string>> = {
   sb: 'sandbox',
