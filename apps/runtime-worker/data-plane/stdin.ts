@@ -1,0 +1,30 @@
+/** PUT …/stdin: bytes for a process, at offsets, at the pace at which it reads. */
+
+import type { IncomingMessage } from 'node:http'
+import type { ExecKey } from '../sandboxes/journal.js'
+import type { Sandbox } from '../sandboxes/sandbox.js'
+
+/**
+ * Resolves when the process's side has taken all of the body. Bytes that it has already are skipped, so a writer that
+ * was cut off begins again where it likes. @throws Rejected EXEC_NOT_FOUND, EXEC_ENDED
+ */
+export async function takeStdin(
+  request: IncomingMessage,
+  sandbox: Sandbox,
+  { execId, offset, eof }: { execId: ExecKey; offset: number; eof: boolean },
+): Promise<{ acceptedTo: number }> {
+  const release = sandbox.lifetime?.hold()
+  const gone = new AbortController()
+  request.on('close', () => gone.abort())
+  try {
+    const { agent } = await sandbox.execs.started(execId)
+    let at = offset
+    for await (const piece of request as AsyncIterable<Buffer>) {
+      await agent.writeStdin(execId, at, piece, { signal: gone.signal })
+      at += piece.length
+    }
+    return await agent.writeStdin(execId, at, Buffer.alloc(0), { eof })
+  } finally {
+    release?.()
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Tells the control plane every 2 s what this worker has; the reply brings the orders that are missing. A control
+ * plane that is away changes nothing here: no lease of a worker ends a sandbox.
+ */
+
+import type { Heartbeat, HeartbeatReply, Order } from '#libs/contract'
+import { HEARTBEAT_MS } from '#libs/contract'
+import type { Log } from '#libs/service'
+
+export interface HeartbeatContext {
+  compose(): Promise<Heartbeat>
+  send(heartbeat: Heartbeat): Promise<HeartbeatReply>
+  take(order: unknown): Promise<unknown>
+  log: Log
+}
+
+export class HeartbeatLoop {
+  private timer: NodeJS.Timeout | null = null
+  private beating: Promise<void> | null = null
+  private failing = false
+  private stopped = false
+
+  constructor(private readonly context: HeartbeatContext) {}
+
+  start(): void {
+    this.beat()
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true
+    if (this.timer !== null) clearTimeout(this.timer)
+    await this.beating
+  }
+
+  private beat(): void {
+    if (this.stopped) return
+    const began = performance.now()
+    this.beating = this.beatOnce().finally(() => {
+      this.beating = null
+      const waitMs = Math.max(HEARTBEAT_MS - (performance.now() - began), 0)
+      this.timer = setTimeout(() => this.beat(), waitMs)
+      if (this.stopped) clearTimeout(this.timer)
+    })
+  }
+
+  private async beatOnce(): Promise<void> {
+    const { compose, send, log } = this.context
+    try {
+      const { orders } = await send(await compose())
+      if (this.failing) log.info('control plane answers again')
+      this.failing = false
+      await this.takeAll(orders)
+    } catch (err) {
+      if (!this.failing) log.warn({ err }, 'heartbeat not answered; sandboxes go on')
+      this.failing = true
+    }
+  }
+
+  /** Side by side: an order that hangs must not keep back the others. What fails comes again with the next one. */
+  private async takeAll(orders: readonly Order[]): Promise<void> {
+    const { take, log } = this.context
+    const done = await Promise.allSettled(orders.map((order) => take(order)))
+    for (const [i, result] of done.entries()) {
+      if (result.status === 'fulfilled') continue
+      const { kind, sandboxId } = orders[i]!
+      log.warn({ order: kind, sandboxId, err: result.reason }, 'order from heartbeat not taken')
+    }
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * Carries out an order. It may come twice, by request and by heartbeat, in any order: each is idempotent. The reply
+ * means that the order is on this host's disk; the work goes on by itself, and facts tell of it.
+ */
+
+import type { Order, OrderReply } from '#libs/contract'
+import { SandtrailError } from '#libs/domain'
+import type { Sandboxes } from '../sandboxes/registry.js'
+import type { SealKey } from './secrets.js'
+
+/** @throws Rejected or SandtrailError; one that may pass comes again with the next heartbeat. */
+export async function takeOrder(order: Order, sandboxes: Sandboxes, sealKey: SealKey): Promise<OrderReply> {
+  switch (order.kind) {
+    case 'create':
+      await sandboxes.create(order, sealKey.open(order.secrets))
+      return { ok: true }
+    case 'stop':
+      await sandboxes.stop(order)
+      return { ok: true }
+    case 'exec':
+      await startExec(order, sandboxes, sealKey)
+      return { ok: true }
+    case 'cancel-exec':
+      return { ok: true, known: await cancelExec(order, sandboxes) }
+    case 'signal': {
+      const sandbox = sandboxes.expect(order.sandboxId, order.epoch)
+      await sandbox.execs.signal(order.execId, order.signal, order.signalId)
+      return { ok: true }
+    }
+  }
+}
+
+async function startExec(order: Extract<Order, { kind: 'exec' }>, sandboxes: Sandboxes, sealKey: SealKey) {
+  const { execId, spec, startByMs } = order
+  const sandbox = sandboxes.expect(order.sandboxId, order.epoch)
+  await sandbox.execs.accept(execId, spec, sealKey.open(order.secrets), startByMs)
+}
+
+async function cancelExec(
+  order: Extract<Order, { kind: 'cancel-exec' }>,
+  sandboxes: Sandboxes,
+): Promise<boolean> {
+  try {
+    return await sandboxes.expect(order.sandboxId, order.epoch).execs.cancel(order.execId)
+  } catch (error) {
+    // A sandbox that is not here takes no exec: there is nothing that could start later.
+    if (error instanceof SandtrailError && error.code === 'SANDBOX_NOT_FOUND') return false
+    throw error
+  }
+}

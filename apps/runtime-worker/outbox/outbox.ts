@@ -1,0 +1,143 @@
+/**
+ * Sends each sandbox's facts to the control plane, first in first out, until they are accepted or fenced. Facts wait
+ * in the sandbox's journal, so nothing is lost while the control plane, or this process, is away.
+ */
+
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Fact, Report, ReportReply } from '#libs/contract'
+import type { SandboxId } from '#libs/domain'
+import type { Log } from '#libs/service'
+import { failpoint } from '../failpoint.js'
+import type { FactBody, Journal } from '../sandboxes/journal.js'
+
+const FACTS_MAX = 100
+const REPORT_BYTES_MAX = 256 * 1024
+const BACKOFF_MS_MIN = 100
+const BACKOFF_MS_MAX = 5_000
+/** A start waits so long for its exec's end: most execs are short, and one report is cheaper than two. */
+const LINGER_MS = 15
+
+export interface FactSource {
+  tenant: string
+  sandboxId: SandboxId
+  epoch: number
+  journal: Journal
+  /** The control plane has ended this epoch. */
+  onFenced(): void
+}
+
+export class Outbox {
+  private readonly draining = new Map<FactSource, Promise<void>>()
+  private readonly lingering = new Map<FactSource, NodeJS.Timeout>()
+  private readonly stopping = new AbortController()
+
+  constructor(
+    private readonly send: (report: Report) => Promise<ReportReply>,
+    private readonly log: Log,
+  ) {}
+
+  /** Takes over the journal's facts, those that an earlier process left included. */
+  attach(source: FactSource): void {
+    source.journal.listen((bodies) => this.onFacts(source, bodies))
+    if (source.journal.state.facts.length > 0) this.kick(source)
+  }
+
+  /** True when nothing of this source is left to send; false when this process stops before that. */
+  async drained(source: FactSource): Promise<boolean> {
+    while (source.journal.state.facts.length > 0) {
+      if (this.stopping.signal.aborted) return false
+      await this.kick(source)
+    }
+    return true
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    for (const timer of this.lingering.values()) clearTimeout(timer)
+    await Promise.all(this.draining.values())
+  }
+
+  private onFacts(source: FactSource, bodies: readonly FactBody[]): void {
+    if (bodies.some(({ kind }) => kind !== 'exec-started')) {
+      this.kick(source)
+    } else if (!this.lingering.has(source)) {
+      this.lingering.set(
+        source,
+        setTimeout(() => this.kick(source), LINGER_MS),
+      )
+    }
+  }
+
+  private kick(source: FactSource): Promise<void> {
+    clearTimeout(this.lingering.get(source))
+    this.lingering.delete(source)
+    let running = this.draining.get(source)
+    if (running === undefined) {
+      running = this.drain(source).finally(() => this.onDrained(source))
+      this.draining.set(source, running)
+    }
+    return running
+  }
+
+  private onDrained(source: FactSource): void {
+    this.draining.delete(source)
+    // A fact may have come after the loop's last look.
+    if (source.journal.state.facts.length > 0 && !this.stopping.signal.aborted) void this.kick(source)
+  }
+
+  private async drain(source: FactSource): Promise<void> {
+    const { journal } = source
+    // The entry that made us run may have company in this very turn.
+    await Promise.resolve()
+    for (let failures = 0; journal.state.facts.length > 0 && !this.stopping.signal.aborted; ) {
+      if (await this.sendSome(source)) failures = 0
+      else await this.backOff(++failures)
+    }
+  }
+
+  /** True when the control plane took something. */
+  private async sendSome(source: FactSource): Promise<boolean> {
+    const { tenant, sandboxId, epoch, journal } = source
+    await journal.sync()
+    const facts = firstFew(journal.state.facts)
+    if (facts.length === 0) return true
+    failpoint('report-before-send')
+    try {
+      const { acceptedTo, fenced } = await this.send({ tenant, sandboxId, epoch, facts })
+      failpoint('report-accepted')
+      if (fenced) return this.fence(source)
+      if (!(acceptedTo >= facts[0]!.factSeq))
+        throw new Error(`the report was accepted only up to ${acceptedTo}`)
+      journal.append({ kind: 'accepted', to: acceptedTo })
+      return true
+    } catch (error) {
+      this.log.warn({ sandboxId, err: error }, 'report not accepted, will be sent again')
+      return false
+    }
+  }
+
+  private fence(source: FactSource): true {
+    this.log.warn(
+      { sandboxId: source.sandboxId, epoch: source.epoch },
+      'epoch is fenced, its facts are dropped',
+    )
+    source.journal.append({ kind: 'fenced' })
+    source.onFenced()
+    return true
+  }
+
+  private async backOff(failures: number): Promise<void> {
+    const ms = Math.min(BACKOFF_MS_MIN * 2 ** (failures - 1), BACKOFF_MS_MAX)
+    await delay(ms * (0.5 + Math.random() / 2), undefined, { signal: this.stopping.signal }).catch(() => {})
+  }
+}
+
+/** As many of the oldest as fit into one report; at least one. */
+export function firstFew(facts: readonly Fact[]): Fact[] {
+  let bytes = 0
+  const fitting = facts.slice(0, FACTS_MAX).findIndex((fact) => {
+    bytes += JSON.stringify(fact).length
+    return bytes > REPORT_BYTES_MAX
+  })
+  return facts.slice(0, fitting === -1 ? FACTS_MAX : Math.max(fitting, 1))
+}

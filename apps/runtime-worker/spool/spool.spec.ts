@@ -1,0 +1,107 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, mkdtempSync, rmSync, utimesSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from '@jest/globals'
+import { SEGMENT_BYTES } from './segments.js'
+import { KEEP_MS, Spool } from './spool.js'
+
+const root = mkdtempSync(join(tmpdir(), 'sandtrail-spool-'))
+afterAll(() => rmSync(root, { recursive: true }))
+
+const SANDBOX = 'sb-01JTESTTESTTESTTESTTESTTE0'
+const EXEC = 'ex-01JTESTTESTTESTTESTTESTTE0'
+const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex')
+const NEVER = new AbortController().signal
+
+let count = 0
+function newSpool(bytesMax = 2 * 1024 ** 3) {
+  const dir = join(root, `${count++}`)
+  return { dir, spool: new Spool(dir, bytesMax), again: () => new Spool(dir, bytesMax) }
+}
+
+test('what is written can be read from any offset, and its end tells count and digest', async () => {
+  const { spool } = newSpool()
+  const { stdout } = spool.open(SANDBOX, EXEC)
+  await stdout.append(0, Buffer.from('hello '))
+  await stdout.append(6, Buffer.from('world'))
+  expect((await stdout.read(4, 100))?.toString()).toBe('o world')
+  expect(await stdout.finish()).toEqual({
+    bytes: 11,
+    droppedBytes: 0,
+    sha256: sha256(Buffer.from('hello world')),
+  })
+})
+
+test('bytes that come twice are taken once, and a gap is refused', async () => {
+  const { spool } = newSpool()
+  const { stdout } = spool.open(SANDBOX, EXEC)
+  await stdout.append(0, Buffer.from('abc'))
+  await stdout.append(1, Buffer.from('bcd'))
+  await stdout.append(0, Buffer.from('ab'))
+  await expect(stdout.append(9, Buffer.from('x'))).rejects.toMatchObject({ code: 'INTERNAL' })
+  expect((await stdout.finish()).bytes).toBe(4)
+})
+
+test('a restart goes on at the size of the files, with the digest of everything', async () => {
+  const { spool, again } = newSpool()
+  const first = randomBytes(3_000_000)
+  await spool.open(SANDBOX, EXEC).stdout.append(0, first)
+  const { stdout } = again().open(SANDBOX, EXEC)
+  expect(stdout.end).toBe(first.length)
+  const second = randomBytes(1000)
+  await stdout.append(first.length, second)
+  expect((await stdout.finish()).sha256).toBe(sha256(Buffer.concat([first, second])))
+})
+
+test('over the quota the oldest segments go, are counted, and stay in the digest, also over a restart', async () => {
+  const { spool, again } = newSpool(2 * SEGMENT_BYTES)
+  const data = randomBytes(4 * SEGMENT_BYTES + 12_345)
+  const cut = 3 * SEGMENT_BYTES + 77
+  const before = spool.open(SANDBOX, EXEC).stdout
+  for (let at = 0; at < cut; at += 1_000_000)
+    await before.append(at, data.subarray(at, Math.min(at + 1_000_000, cut)))
+  expect(before.first).toBe(2 * SEGMENT_BYTES)
+  const { stdout } = again().open(SANDBOX, EXEC)
+  await stdout.append(cut, data.subarray(cut))
+  expect(await stdout.read(0, 10)).toBeNull()
+  expect(await stdout.read(data.length - 5, 10)).toEqual(data.subarray(-5))
+  expect(await stdout.finish()).toEqual({
+    bytes: data.length,
+    droppedBytes: 3 * SEGMENT_BYTES,
+    sha256: sha256(data),
+  })
+})
+
+test('a reader that follows is woken by bytes and by the end', async () => {
+  const { spool } = newSpool()
+  const { stdout } = spool.open(SANDBOX, EXEC)
+  const bytes = stdout.readable(0, NEVER)
+  await stdout.append(0, Buffer.from('x'))
+  await bytes
+  const end = stdout.readable(1, NEVER)
+  await stdout.finish()
+  await end
+})
+
+test('an ended exec is read from its files; an unknown one is not found', async () => {
+  const { spool } = newSpool()
+  await spool.open(SANDBOX, EXEC).stdout.append(0, Buffer.from('x'))
+  spool.release(SANDBOX, EXEC)
+  const found = spool.find(SANDBOX, EXEC)
+  expect(found?.stdout.isEnded).toBe(true)
+  expect((await found?.stdout.read(0, 10))?.toString()).toBe('x')
+  expect(spool.find(SANDBOX, 'main')).toBeNull()
+})
+
+test('output goes when its time is over, that of a live exec never', async () => {
+  const { dir, spool } = newSpool()
+  spool.open(SANDBOX, EXEC)
+  spool.open(SANDBOX, 'main')
+  spool.release(SANDBOX, EXEC)
+  const old = (Date.now() - KEEP_MS - 1000) / 1000
+  for (const exec of [EXEC, 'main']) utimesSync(join(dir, SANDBOX, exec), old, old)
+  await spool.removeOld(Date.now())
+  expect(existsSync(join(dir, SANDBOX, EXEC))).toBe(false)
+  expect(existsSync(join(dir, SANDBOX, 'main'))).toBe(true)
+})

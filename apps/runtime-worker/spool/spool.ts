@@ -1,0 +1,93 @@
+/**
+ * What execs printed, kept on the host: `<state>/spool/<sandbox>/<exec>/{stdout,stderr}.<offset>`. It outlives the
+ * sandbox by KEEP_MS. A stream that no live exec writes is complete.
+ */
+
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { readdir, rm, rmdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { OutputSummary, SandboxId } from '#libs/domain'
+import type { ExecKey } from '../sandboxes/journal.js'
+import { OutputStream } from './output-stream.js'
+
+export type StreamName = 'stdout' | 'stderr'
+
+export const KEEP_MS = 7 * 24 * 3_600_000
+
+export class ExecOutput {
+  readonly stdout: OutputStream
+  readonly stderr: OutputStream
+
+  constructor(dir: string, bytesMax: number) {
+    this.stdout = new OutputStream(dir, 'stdout', bytesMax)
+    this.stderr = new OutputStream(dir, 'stderr', bytesMax)
+  }
+
+  async finish(): Promise<{ stdout: OutputSummary; stderr: OutputSummary }> {
+    const [stdout, stderr] = await Promise.all([this.stdout.finish(), this.stderr.finish()])
+    return { stdout, stderr }
+  }
+
+  close(): void {
+    this.stdout.close()
+    this.stderr.close()
+  }
+}
+
+export class Spool {
+  private readonly live = new Map<string, ExecOutput>()
+
+  constructor(
+    private readonly dir: string,
+    private readonly bytesMax: number,
+  ) {
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+  }
+
+  /** For writing: what is on disk already is gone on with. */
+  open(sandboxId: SandboxId, execId: ExecKey): ExecOutput {
+    const dir = join(this.dir, sandboxId, execId)
+    const known = this.live.get(dir)
+    if (known !== undefined) return known
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    const output = new ExecOutput(dir, this.bytesMax)
+    this.live.set(dir, output)
+    return output
+  }
+
+  /** The exec has ended: from now on its output is read from the files. */
+  release(sandboxId: SandboxId, execId: ExecKey): void {
+    const dir = join(this.dir, sandboxId, execId)
+    this.live.get(dir)?.close()
+    this.live.delete(dir)
+  }
+
+  /** For reading; null: there is no such exec, or its output is gone after its time. */
+  find(sandboxId: SandboxId, execId: ExecKey): ExecOutput | null {
+    const dir = join(this.dir, sandboxId, execId)
+    const live = this.live.get(dir)
+    if (live !== undefined) return live
+    if (!existsSync(dir)) return null
+    const output = new ExecOutput(dir, this.bytesMax)
+    output.close()
+    return output
+  }
+
+  /** Removes the output of execs that ended more than KEEP_MS ago; one sandbox at a time, live ones are left alone. */
+  async removeOld(nowMs: number): Promise<void> {
+    for (const sandboxId of await readdir(this.dir)) {
+      const sandboxDir = join(this.dir, sandboxId)
+      for (const execId of await readdir(sandboxDir)) {
+        const dir = join(sandboxDir, execId)
+        if (!this.live.has(dir) && lastWriteMs(dir) < nowMs - KEEP_MS)
+          await rm(dir, { recursive: true, force: true })
+      }
+      await rmdir(sandboxDir).catch(() => {}) // ENOTEMPTY: some are kept.
+    }
+  }
+}
+
+function lastWriteMs(dir: string): number {
+  const paths = [dir, ...readdirSync(dir).map((file) => join(dir, file))]
+  return Math.max(...paths.map((path) => statSync(path).mtimeMs))
+}
