@@ -24,17 +24,25 @@ export interface RuntimeRequest {
 }
 
 /** Why the sandbox's own processes are gone, from the kernel's and the runtime's evidence, not from guesswork. */
-export type RuntimeExit =
-  | { kind: 'gone'; detail: string }
-  | { kind: 'out-of-memory' }
+export type RuntimeExit = { kind: 'gone'; detail: string } | { kind: 'out-of-memory' }
+
+/** A volume as it was mounted at the start; a reload moves it to another slot, which its caller keeps account of. */
+export interface MountedVolume {
+  volumeId: SandboxSpec['volumes'][number]['volumeId']
+  version: number
+  /** The pool's name of the copy, below the sandbox's directory of mount slots. */
+  slot: string
+  /** Inside the sandbox. */
+  path: string
+  readOnly: boolean
+}
 
 export interface RunningSandbox {
   readonly sandboxId: SandboxId
   readonly epoch: number
   readonly agent: AgentSession
-  /** The version of each volume that was mounted at the start. */
-  readonly volumes: { volumeId: SandboxSpec['volumes'][number]['volumeId']; version: number }[]
-  /** Resolves when the sandbox's runtime process has died, by pidfd; never rejects. */
+  readonly volumes: MountedVolume[]
+  /** Resolves when the sandbox's runtime process has died; never rejects. */
   readonly exited: Promise<RuntimeExit>
   /** Ends every process of the sandbox: agent first, then the runtime, then the cgroup until it is empty. */
   kill(graceMs: number): Promise<void>
@@ -60,8 +68,15 @@ export interface RuntimeDriver {
   create(request: RuntimeRequest, signal: AbortSignal): Promise<RunningSandbox>
   /** Finds a sandbox again after a restart of the worker; null: it is not alive any more. */
   adopt(request: RuntimeRequest): Promise<RunningSandbox | null>
+  /** Why a sandbox that is not alive has died, from evidence that `destroy` removes. */
+  postMortem(sandboxId: SandboxId): Promise<RuntimeExit>
   /** Undoes everything of this sandbox on the host. Resolves with what would not go, to be tried again. */
   destroy(sandboxId: SandboxId, dir: string): Promise<string[]>
-  /** Removes what a former life of this worker left that no record owns (netns pool, half-made roots). */
+  /**
+   * Removes what a former life of this worker left that no record owns (netns pool, half-made roots). Called after
+   * the adoptions; `known` are the sandboxes that have a record. Creates may run meanwhile.
+   */
   sweep(known: ReadonlySet<SandboxId>): Promise<void>
+  /** Lets go of all sandboxes without ending any, for a later `adopt`; removes what no sandbox uses. */
+  stop(): Promise<void>
 }
