@@ -62,6 +62,13 @@ export async function readSandbox(db: Queryable, tenant: string, reference: stri
   return view
 }
 
+/** The events of any stream of this tenant, by its whole id. @throws Rejected NOT_FOUND */
+export async function streamEvents(db: Queryable, tenant: string, stream: string): Promise<RecordedEvent[]> {
+  const events = await readStream(db, stream)
+  if (events[0]?.tenant === tenant) return events
+  throw new Rejected('NOT_FOUND', `nothing has the id ${shown(stream)}`)
+}
+
 /** The events of an exec of this tenant. @throws Rejected EXEC_NOT_FOUND */
 export async function execEvents(db: Queryable, tenant: string, reference: string): Promise<RecordedEvent[]> {
   const events = await readStream(db, await findExecId(db, tenant, reference))

@@ -74,7 +74,11 @@ export async function outputOfExec(
   range: OutputRange,
 ): Promise<Output> {
   const { db, waiter } = gateway
-  const { sandboxId } = await readExec(db, tenant, execId)
+  const { sandboxId, state, [range.stream]: written } = await readExec(db, tenant, execId)
+  // Nothing was written, or it never ran: its worker need not be asked.
+  if (state === 'ended' && (written?.bytes ?? 0) === 0) {
+    return { body: null, offset: range.offset, complete: true }
+  }
   const { workerId } = await readSandbox(db, tenant, sandboxId)
   return await openOutput(gateway, { sandboxId, workerId, exec: execId }, range, async (mayWait) => {
     const exec = await readExec(db, tenant, execId)

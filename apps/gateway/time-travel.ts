@@ -24,7 +24,7 @@ export function sandboxAt(events: RecordedEvent[], at: Date): SandboxView {
   })
 }
 
-/** Everything that was alive: sandboxes and execs that had not ended, images that were ready, volumes not removed. */
+/** Every sandbox that existed; execs that had not ended, images that were ready, volumes not removed. */
 export interface Fleet {
   at: string
   sandboxes: SandboxView[]
@@ -52,7 +52,7 @@ const READ_UNTIL = `
 `
 
 /**
- * Reads every event of the tenant up to `at`, in pages: seconds for a million events, memory for what was alive.
+ * Reads every event of the tenant up to `at`, in pages: seconds for a million events, memory for its result.
  */
 export async function fleetAt(db: Queryable, tenant: string, at: Date): Promise<Fleet> {
   const fleet: Fleet = { at: at.toISOString(), sandboxes: [], execs: [], images: [], volumes: [] }
@@ -81,7 +81,7 @@ function addStream(fleet: Fleet, events: RecordedEvent[]): void {
   switch (first.stream.slice(0, 3)) {
     case 'sb-': {
       const view = sandboxView(events)
-      if (view !== null && view.state !== 'ended') fleet.sandboxes.push(view)
+      if (view !== null) fleet.sandboxes.push(view)
       return
     }
     case 'ex-': {

@@ -12,6 +12,7 @@ import type { PeerCertificate } from 'node:tls'
 import { SignJWT } from 'jose'
 import { type ErrorBody, fromErrorBody, SandtrailError } from '#libs/domain'
 import type { Database } from '#libs/event-store'
+import { OutputDropped } from './output-dropped.js'
 
 export interface DataPlaneRequest {
   workerId: string
@@ -187,7 +188,8 @@ async function errorOf(answer: IncomingMessage): Promise<Error> {
     if (text.length > ERROR_BYTES_MAX) break
   }
   try {
-    const { error } = JSON.parse(text) as { error: ErrorBody }
+    const { error, firstOffset } = JSON.parse(text) as { error: ErrorBody; firstOffset?: unknown }
+    if (typeof firstOffset === 'number') return new OutputDropped(error.message, firstOffset)
     return fromErrorBody(error)
   } catch (cause) {
     return new SandtrailError('INTERNAL', `the worker answered with status ${answer.statusCode}`, { cause })

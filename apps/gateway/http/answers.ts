@@ -177,6 +177,7 @@ export const ANSWERS = {
   ExecAccepted: z.object({ ...acceptedFields, exec: orNull(Exec) }),
   ExecList: z.object({ execs: z.array(Exec) }),
   ExecHistory: z.object({ execId: id, events: z.array(Event) }),
+  StreamHistory: z.object({ stream: id, events: z.array(Event) }),
   StdinAccepted: z.object({ acceptedTo: count }),
   SnapshotMade: shape<SnapshotMade>()({ ...acceptedFields, tookMs: count }),
   Image,

@@ -4,6 +4,7 @@ import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '
 import type { Response } from 'express'
 import { CODES, type ErrorBody, type ErrorCode, Rejected, SandtrailError, toErrorBody } from '#libs/domain'
 import type { Log } from '#libs/service'
+import { OutputDropped } from '../data-plane/output-dropped.js'
 
 @Catch()
 export class ErrorFilter implements ExceptionFilter {
@@ -15,18 +16,19 @@ export class ErrorFilter implements ExceptionFilter {
     if (known === error ? error instanceof SandtrailError : !isClientFault(error)) {
       this.log.warn({ err: error }, 'request failed')
     }
-    sendError(response, toErrorBody(known))
+    const more = known instanceof OutputDropped ? { firstOffset: known.firstOffset } : {}
+    sendError(response, toErrorBody(known), more)
   }
 }
 
 /** Answers with an error; when the answer has begun already the connection is cut, so that nobody takes it for whole. */
-export function sendError(response: Response, body: ErrorBody): void {
+function sendError(response: Response, body: ErrorBody, more: { firstOffset?: number }): void {
   if (response.headersSent) {
     response.destroy()
     return
   }
   if (body.code === 'UNAUTHENTICATED') response.setHeader('WWW-Authenticate', 'Bearer')
-  response.status(CODES[body.code].http).json({ error: body })
+  response.status(CODES[body.code].http).json({ error: body, ...more })
 }
 
 function isOurs(error: unknown): boolean {

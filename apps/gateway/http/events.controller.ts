@@ -1,10 +1,11 @@
 /** /v1/events and /v1/fleet: the ledger of the tenant as pages or as a stream, and the whole fleet at a moment. */
 
 import { once } from 'node:events'
-import { Controller, Get, Req, Res } from '@nestjs/common'
+import { Controller, Get, Param, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
 import { expandTypes, type FeedFilter, followFeed, readFeed } from '../event-feed.js'
 import { Gateway } from '../gateway.js'
+import { streamEvents } from '../lookup.js'
 import { fleetAt } from '../time-travel.js'
 import { eventView } from '../views/event.js'
 import { principalOf } from './auth.js'
@@ -40,6 +41,13 @@ export class EventsController {
     }
     const { events, next } = await readFeed(this.gateway, filter, BigInt(after ?? 0), limit)
     response.json({ events: events.map(eventView), next: Number(next) })
+  }
+
+  /** Of an image, a volume, a snapshot, or whatever else has a stream. */
+  @Get('streams/:stream/events')
+  async streamHistory(@Req() request: Request, @Param('stream') stream: string) {
+    const events = await streamEvents(this.gateway.db, principalOf(request).tenant, stream)
+    return { stream, events: events.map(eventView) }
   }
 
   @Get('fleet')

@@ -158,8 +158,12 @@ export const ROUTES: Record<string, Route> = {
     query: EVENTS_QUERY,
     answer: 'EventPage',
   },
+  'GET /v1/streams/{stream}/events': {
+    summary: 'All events of one stream, by its whole id: an image, a volume, a snapshot ...',
+    answer: 'StreamHistory',
+  },
   'GET /v1/fleet': {
-    summary: 'Everything that was alive at a moment, rebuilt from events.',
+    summary: 'The fleet at a moment, rebuilt from events.',
     query: FLEET_QUERY,
     answer: 'Fleet',
   },
@@ -234,7 +238,10 @@ function pathParameters(path: string): object[] {
     name,
     in: 'path',
     required: true,
-    schema: name === 'stream' ? { enum: ['stdout', 'stderr'] } : { type: 'string' },
+    schema:
+      path.endsWith('/output/{stream}') && name === 'stream'
+        ? { enum: ['stdout', 'stderr'] }
+        : { type: 'string' },
   }))
 }
 

@@ -1,0 +1,67 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { toErrorBody } from '#libs/domain'
+import { Api } from '../api.js'
+import { Exit } from '../failure.js'
+import { chooseFormat, type Format, plain, printJson, printLine } from '../print.js'
+import { readSettings } from '../settings.js'
+
+interface Check {
+  name: string
+  ok: boolean
+  detail: string
+  hint: string | null
+}
+
+/** @throws Exit 1 when something is wrong */
+export async function doctor(flags: { output?: Format }): Promise<void> {
+  const format = chooseFormat(flags.output)
+  const checks = await findAll()
+  if (format === 'json') printJson({ ok: checks.every(({ ok }) => ok), checks })
+  else for (const check of checks) show(check)
+  if (checks.some(({ ok }) => !ok)) throw new Exit(1)
+}
+
+/** What stands on what: after the first that fails, what needs it is not asked. */
+async function findAll(): Promise<Check[]> {
+  const settings = readSettings()
+  const api = new Api(settings)
+  const checks = [await tarCheck()]
+  const server = await check('server', () => api.json('GET', '/livez'), `answers at ${api.base.origin}`)
+  checks.push(server)
+  if (!server.ok) return checks
+  if (settings.token === null) {
+    const hint = 'set SANDTRAIL_TOKEN, or `sandtrail login URL`; on this host: `. .sandtrail/env`'
+    return [...checks, { name: 'token', ok: false, detail: 'there is none', hint }]
+  }
+  const token = await check('token', () => api.json('GET', '/v1/whoami'), 'is valid')
+  checks.push(token)
+  if (!token.ok) return checks
+  const health = await api.json<{ checks: Check[] }>('GET', '/v1/health')
+  api.close()
+  return [...checks, ...health.checks]
+}
+
+async function check(name: string, ask: () => Promise<unknown>, detail: string): Promise<Check> {
+  try {
+    await ask()
+    return { name, ok: true, detail, hint: null }
+  } catch (error) {
+    const { message, hint } = toErrorBody(error)
+    return { name, ok: false, detail: message, hint }
+  }
+}
+
+async function tarCheck(): Promise<Check> {
+  try {
+    const { stdout } = await promisify(execFile)('tar', ['--version'])
+    return { name: 'tar', ok: true, detail: stdout.split('\n')[0] ?? '', hint: null }
+  } catch {
+    return { name: 'tar', ok: false, detail: 'not found', hint: '`sandtrail cp` needs tar: install it' }
+  }
+}
+
+function show({ name, ok, detail, hint }: Check): void {
+  printLine(`${ok ? 'ok   ' : 'FAILS'}  ${name.padEnd(14)}  ${plain(detail)}`)
+  if (hint !== null) printLine(`       to do: ${plain(hint)}`)
+}

@@ -1,0 +1,20 @@
+import { once } from 'node:events'
+import { Api, path } from '../api.js'
+import { followOutput } from '../attach/follow-output.js'
+import { note } from '../print.js'
+
+/** What the main command wrote, each stream to its own here. */
+export async function logs(sandbox: string, flags: { follow?: boolean }): Promise<void> {
+  const api = Api.fromEnvironment()
+  const source = path`/v1/sandboxes/${sandbox}/logs`
+  const show = async (stream: 'stdout' | 'stderr', sink: NodeJS.WriteStream) => {
+    if (flags.follow) {
+      await followOutput(api, { path: source, query: { stream } }, sink, { note })
+      return
+    }
+    const answer = await api.open('GET', source, { query: { stream, offset: 0, follow: 0 } })
+    for await (const chunk of answer) if (!sink.write(chunk)) await once(sink, 'drain')
+  }
+  await Promise.all([show('stdout', process.stdout), show('stderr', process.stderr)])
+  api.close()
+}

@@ -1,0 +1,25 @@
+import { SandtrailError } from '#libs/domain'
+import { Api } from '../api.js'
+import { waitForExec } from '../attach/attach.js'
+import { Exit } from '../failure.js'
+import { chooseFormat, type Format, printJson, printLine } from '../print.js'
+import { waitForSandbox } from './sandbox.js'
+
+/** Prints the exit code and exits with it; 125 for what was lost, whose code nobody knows. */
+export async function wait(id: string, flags: { timeout?: number; output?: Format }): Promise<never> {
+  if (flags.output !== undefined) chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const signal = flags.timeout === undefined ? undefined : AbortSignal.timeout(flags.timeout)
+  try {
+    const ended = id.startsWith('ex-')
+      ? await waitForExec(api, id, signal)
+      : await waitForSandbox(api, id, signal)
+    const exitCode = ended.exitCode ?? 125
+    if (flags.output === 'json') printJson(ended)
+    else printLine(String(exitCode))
+    throw new Exit(exitCode)
+  } catch (error) {
+    if (!signal?.aborted || error instanceof Exit) throw error
+    throw new SandtrailError('DEADLINE_EXCEEDED', `${id} has not ended within the time`, { retryable: false })
+  }
+}
