@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { commandHeaders, TestSystem } from './system.js'
+import { newCommand, TestSystem } from './system.js'
 
 let system: TestSystem
 beforeAll(async () => {
@@ -10,7 +10,7 @@ afterAll(() => system?.stop(), 60_000)
 
 test('the same command, sent ten times at once and again after a restart of everything, has one effect', async () => {
   const id = randomUUID()
-  const headers = commandHeaders(id)
+  const headers = newCommand(id)
   const body = { tags: { test: 'once' } }
   const nats = await system.nats()
   const ask = () => nats.request('req.sandbox.create', body, { headers, timeoutMs: 20_000 })

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { nextStatus, SANDBOX_TRANSITIONS } from '#libs/domain'
 import { connect } from '#libs/messaging'
-import { commandHeaders, TestSystem } from './system.js'
+import { newCommand, TestSystem } from './system.js'
 
 let system: TestSystem
 beforeAll(async () => {
@@ -21,9 +21,7 @@ test('the main job: create on NATS, use, snapshot, start from it, end both, read
     env: { GREETING: 'canary-value' },
     tags: { job: 'main' },
   }
-  const first = String(
-    (await nats.request('req.sandbox.create', body, { headers: commandHeaders() })).sandboxId,
-  )
+  const first = String((await nats.request('req.sandbox.create', body, { headers: newCommand() })).sandboxId)
   await nats.close()
 
   expect(
@@ -107,7 +105,7 @@ test('running out of memory is told as that', async () => {
 test('a write over the disk quota fails with EDQUOT and what was written before stays', async () => {
   const nats = await system.nats()
   const body = { diskLimitBytes: 64 * 1024 ** 2 }
-  const id = String((await nats.request('req.sandbox.create', body, { headers: commandHeaders() })).sandboxId)
+  const id = String((await nats.request('req.sandbox.create', body, { headers: newCommand() })).sandboxId)
   await nats.close()
   await system.ok('exec', id, '--', 'sh', '-c', 'echo before > /root/before; sync')
   const dd = await system.run([

@@ -4,7 +4,14 @@ import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Credentials, connect, type JsonObject, type Messaging } from '#libs/messaging'
+import {
+  type Credentials,
+  commandHeaders,
+  connect,
+  type JsonObject,
+  type Messaging,
+  type SentHeaders,
+} from '#libs/messaging'
 import { startSystem } from '../scripts/system/system.mjs'
 
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -101,8 +108,9 @@ export class TestSystem {
   }
 }
 
-export function commandHeaders(commandId: string = randomUUID()) {
-  return { commandId, expiresAt: new Date(Date.now() + 600_000).toISOString() }
+/** Headers of a command of its own, or sent again with the id of another. */
+export function newCommand(commandId: string = randomUUID()): SentHeaders {
+  return commandHeaders({ commandId, expiresAt: new Date(Date.now() + 600_000) })
 }
 
 /** Waits on a condition; the test's own timeout is the limit. */

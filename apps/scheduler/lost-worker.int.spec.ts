@@ -10,7 +10,7 @@ beforeAll(async () => {
   worker = await scheduler.worker()
   await scheduler.image('base:latest', [worker.workerId])
 })
-afterAll(() => scheduler.stop())
+afterAll(() => scheduler?.stop())
 
 async function until<T>(look: () => Promise<T | undefined | false>): Promise<T> {
   for (;;) {

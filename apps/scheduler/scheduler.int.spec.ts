@@ -12,7 +12,7 @@ beforeAll(async () => {
   worker = await scheduler.worker()
   await scheduler.image('base:latest', [worker.workerId])
 })
-afterAll(() => scheduler.stop())
+afterAll(() => scheduler?.stop())
 
 const MIB = 1024 ** 2
 const output = {

@@ -8,9 +8,11 @@ import {
   assertDurable,
   loadSigner,
   openDatabase,
+  Projector,
   republishFrom,
   Sealer,
   Sequencer,
+  sandboxesProjection,
   TimerLoop,
 } from '#libs/event-store'
 import { connect, JetStreamServer, NUDGE_EVENTS, publishEvents, watchStreams } from '#libs/messaging'
@@ -32,12 +34,16 @@ export async function startScheduler(config: SchedulerConfig, log: Log): Promise
 
   const timers = new TimerLoop(db, timerHandlers(scheduler), onError)
   const orphans = orphanedExecs(scheduler)
+  const sandboxes = new Projector(db, sandboxesProjection, log)
   const sequencer = new Sequencer({
     db,
     trailFile: config.SANDTRAIL_TRAIL_FILE,
     signer: loadSigner(config.SANDTRAIL_TRAIL_KEY_FILE, config.SANDTRAIL_TRAIL_ORIGIN),
     publish: (events) => publishEvents(messaging, events),
-    onPlaced: () => orphans.nudge(),
+    onPlaced: () => {
+      orphans.nudge()
+      sandboxes.nudge()
+    },
     onError,
   })
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => sequencer.nudge())
@@ -52,6 +58,7 @@ export async function startScheduler(config: SchedulerConfig, log: Log): Promise
   sequencer.start()
   timers.start()
   orphans.start()
+  sandboxes.start()
   leases.start()
   await app.listen()
 
@@ -59,7 +66,7 @@ export async function startScheduler(config: SchedulerConfig, log: Log): Promise
     async stop() {
       leases.stop()
       await app.close()
-      await Promise.all([timers.stop(), orphans.stop()])
+      await Promise.all([timers.stop(), orphans.stop(), sandboxes.stop()])
       nudges.close()
       streams.close()
       // Last of all: what was accepted in the meantime still gets its position and its place in the trail file.

@@ -12,8 +12,10 @@ import type { Fact, Heartbeat, HeartbeatReply, Order, ReportReply } from '#libs/
 import { decideImage, evolveImage, imageAggregate, makeId, type SandboxId, type WorkerId } from '#libs/domain'
 import { append, commandHash, createSignerKey, type RecordedEvent, readStream } from '#libs/event-store'
 import {
+  commandHeaders,
   controlSubject,
   createSealKey,
+  createWorkerIdentity,
   type JsonObject,
   type Messaging,
   openSealed,
@@ -28,6 +30,8 @@ import { startScheduler } from './start.js'
 
 export const TENANT = 'acme'
 const GIB = 1024 ** 3
+/** The broker's configuration must know them before it starts. */
+const WORKERS_MAX = 6
 
 export interface TestScheduler {
   db: TestDatabase
@@ -46,7 +50,8 @@ export interface TestScheduler {
 
 export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {}): Promise<TestScheduler> {
   const db = await createTestDatabase({ max: 30 })
-  const nats = await startNats()
+  const identities = Array.from({ length: WORKERS_MAX }, newIdentity)
+  const nats = await startNats({ workers: identities.map(({ id, nkeyPublic }) => ({ id, nkeyPublic })) })
   const dir = await mkdtemp(join(tmpdir(), 'sandtrail-scheduler-'))
   const platform = { user: 'platform', password: 'platform-password-for-tests' }
   createSignerKey(join(dir, 'trail.key'))
@@ -68,10 +73,8 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
   const client = await nats.connect()
   const workers: TestWorker[] = []
 
-  const headers = (id: string, expiresAt = new Date(Date.now() + 60_000)) => ({
-    commandId: id,
-    expiresAt: expiresAt.toISOString(),
-  })
+  const headers = (commandId: string, expiresAt = new Date(Date.now() + 60_000)) =>
+    commandHeaders({ commandId, expiresAt })
   return {
     db,
     nats,
@@ -88,7 +91,9 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
     types: async (stream) => (await readStream(db.pool, stream)).map(({ type }) => type),
     image: (name, replicas) => importedImage(db, name, replicas),
     async worker({ memoryBytes = 8 * GIB } = {}) {
-      const worker = new TestWorker(await nats.connect(), memoryBytes)
+      const identity = identities[workers.length]!
+      const messaging = await nats.connect({ credentials: { nkeySeed: identity.seed } })
+      const worker = new TestWorker(messaging, identity.id, memoryBytes)
       workers.push(worker)
       await worker.heartbeat()
       return worker
@@ -107,6 +112,11 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
       await rm(dir, { recursive: true })
     },
   }
+}
+
+function newIdentity() {
+  const { seed, publicKey } = createWorkerIdentity()
+  return { id: makeId('wk', Date.now(), randomBytes(10)), seed, nkeyPublic: publicKey }
 }
 
 /** An image as the snapshotter would have recorded it. */
@@ -149,7 +159,6 @@ async function importedImage(db: TestDatabase, name: string, replicas: WorkerId[
 }
 
 export class TestWorker {
-  readonly workerId = makeId('wk', Date.now(), randomBytes(10)) as WorkerId
   readonly orders: Order[] = []
   /** What its heartbeat lists. */
   sandboxes: Heartbeat['sandboxes'] = []
@@ -160,10 +169,12 @@ export class TestWorker {
 
   constructor(
     private readonly messaging: Messaging,
+    readonly workerId: WorkerId,
     private readonly memoryBytes: number,
   ) {
-    messaging.connection.subscribe(workerSubject(this.workerId, 'order'), {
-      callback: (_, message) => {
+    messaging.connection.subscribe(workerSubject(workerId, 'order'), {
+      callback: (error, message) => {
+        if (error) throw error
         this.orders.push(message.json<Order>())
         message.respond(JSON.stringify({ ok: true, known: false }))
         for (const wake of this.waiting.splice(0)) wake()

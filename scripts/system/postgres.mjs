@@ -12,28 +12,28 @@ import { until } from './until.mjs'
  * Starts the server of this system unless it runs, and waits until it answers.
  *
  * @param {string} dir state directory of the system
- * @param {{ log: string, durable?: boolean }} options `durable: false` (tests only) skips fsync
+ * @param {{ log: string }} options
  * @returns {Promise<string>} the superuser's URL
  */
-export async function startPostgres(dir, { log, durable = true }) {
+export async function startPostgres(dir, { log }) {
   const data = join(dir, 'postgres', 'data')
   const user = userFor('postgres', 'nobody')
-  if (!existsSync(join(data, 'PG_VERSION'))) await createCluster(dir, data, user, durable)
+  if (!existsSync(join(data, 'PG_VERSION'))) await createCluster(dir, data, user)
   const password = readFileSync(join(dir, 'postgres', 'password'), 'utf8')
 
   for (let attempt = 1; ; attempt++) {
     const port = await portFor(dir, 'postgres')
     const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
     let record = findProcess(dir, 'postgres')
-    if (record === null || !isAlive(record)) record = launchPostgres(dir, { data, port, user, log, durable })
+    if (record === null || !isAlive(record)) record = launchPostgres(dir, { data, port, user, log })
     if (await answers(url, record)) return url
     if (attempt === 3) throw new Error(`Postgres did not start: see ${log}`)
     forgetPort(dir, 'postgres') // Somebody may have been faster to take it.
   }
 }
 
-/** @param {string} dir @param {string} data @param {{ uid?: number, gid?: number }} user @param {boolean} durable */
-async function createCluster(dir, data, user, durable) {
+/** @param {string} dir @param {string} data @param {{ uid?: number, gid?: number }} user */
+async function createCluster(dir, data, user) {
   const home = join(dir, 'postgres')
   mkdirSync(home, { recursive: true, mode: 0o700 })
   if (user.uid !== undefined) chownSync(home, user.uid, user.gid ?? user.uid)
@@ -45,21 +45,20 @@ async function createCluster(dir, data, user, durable) {
   if (user.uid !== undefined) chownSync(passwordFile, user.uid, user.gid ?? user.uid)
   const args = ['--pgdata', data, '--username=postgres', `--pwfile=${passwordFile}`, '--auth=scram-sha-256']
   args.push('--data-checksums', '--encoding=UTF8', '--locale=C.UTF-8')
-  if (!durable) args.push('--no-sync')
   await sh(join(tools().SANDTRAIL_PG_BIN ?? '', 'initdb'), args, { ...user, cwd: '/' })
 }
 
-/** @param {string} dir @param {{ data: string, port: number, user: object, log: string, durable: boolean }} options */
-function launchPostgres(dir, { data, port, user, log, durable }) {
+/** @param {string} dir @param {{ data: string, port: number, user: object, log: string }} options */
+function launchPostgres(dir, { data, port, user, log }) {
   const settings = {
     listen_addresses: '127.0.0.1',
     port: String(port),
     // No socket: its path may be too long, and TCP with a password is the one way in.
     unix_socket_directories: '',
     max_connections: '200',
-    fsync: durable ? 'on' : 'off',
+    fsync: 'on',
     synchronous_commit: 'on',
-    full_page_writes: durable ? 'on' : 'off',
+    full_page_writes: 'on',
     timezone: 'UTC',
   }
   const args = ['-D', data, ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])]

@@ -24,8 +24,7 @@ export default async function setUp(globalConfig, projectConfig) {
   const dir = createPrivateDir()
   try {
     const [postgresUrl, natsUrl] = await Promise.all([
-      // Durability is what the e2e tests look at; here fsync would only make the suite slow.
-      process.env.SANDTRAIL_PG_URL ?? startPostgres(dir, { log: join(dir, 'postgres.log'), durable: false }),
+      process.env.SANDTRAIL_PG_URL ?? startPostgres(dir, { log: join(dir, 'postgres.log') }),
       process.env.SANDTRAIL_NATS_URL ??
         startNats(dir, { log: join(dir, 'nats.log'), renderConfig: plainNatsConfig }),
     ])
