@@ -36,7 +36,7 @@ check: setup ## format, lint, types, import directions, API descriptions, compos
 	@scripts/check.sh
 
 bench: build ## figures against baselines of the same run, into .sandtrail/bench.json
-	@$(NODE) dist/bench/main.js
+	@$(NODE) --conditions=source --import tsx bench/main.ts
 
 soak: build ## the main job again and again: S=seconds (600)
 	@$(SYSTEM) soak $(S)
