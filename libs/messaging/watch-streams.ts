@@ -26,7 +26,7 @@ const WATCH_MS = 5_000
 export async function watchStreams(
   messaging: Messaging,
   onLost: (lastPosition: bigint | null) => void | Promise<void>,
-  options: StreamOptions = {},
+  { everyMs = WATCH_MS, ...options }: StreamOptions & { everyMs?: number } = {},
 ): Promise<Listener> {
   let known: Sight | null = null
 
@@ -57,7 +57,7 @@ export async function watchStreams(
   }
 
   await look()
-  const timer = setInterval(() => void lookAgain(), WATCH_MS)
+  const timer = setInterval(() => void lookAgain(), everyMs)
   const forget = messaging.link.onReconnect(() => void lookAgain())
   return {
     close() {
