@@ -119,7 +119,15 @@ export type Task =
       sandboxId: SandboxId | null
       afterVersion: number
     }
-  | { kind: 'reload-volume'; tenant: string; volumeId: VolumeId; sandboxId: SandboxId; epoch: number }
+  /** `reloadId` is the command's: a reload that is sent again is not a second one. */
+  | {
+      kind: 'reload-volume'
+      tenant: string
+      volumeId: VolumeId
+      sandboxId: SandboxId
+      epoch: number
+      reloadId: string
+    }
   | { kind: 'remove-volume'; tenant: string; volumeId: VolumeId }
 
 export type TaskReply = { ok: true; pending: true } | { ok: true; pending: false; result: TaskResult }

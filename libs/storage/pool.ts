@@ -12,7 +12,7 @@ import { Roots } from './roots.js'
 import type { StageRequest } from './slots.js'
 import { runTool } from './tool.js'
 import type { LoggedVersion } from './volume-log.js'
-import { type MountRequest, Volumes } from './volumes.js'
+import { type MountRequest, type Reloaded, type ReloadRequest, Volumes } from './volumes.js'
 
 export interface PoolOptions {
   /** What a sandbox may add to a mounted volume; the same as a root's default. */
@@ -129,17 +129,16 @@ export class Pool {
     return this.volumes.stage(request)
   }
 
+  isStaged(volumeId: VolumeId, commitId: string): Promise<boolean> {
+    return this.volumes.isStaged(volumeId, commitId)
+  }
+
   commitStaged(volumeId: VolumeId, commitId: string): Promise<LoggedVersion> {
     return this.volumes.commit(volumeId, commitId)
   }
 
   /** The caller binds the new slot, then drops the old one. Changes not committed are lost, as Modal's are. */
-  reloadVolume(request: { volumeId: VolumeId; sandboxId: SandboxId; slot: string }): Promise<{
-    fromVersion: number
-    toVersion: number
-    newSlot: string
-    path: string
-  }> {
+  reloadVolume(request: ReloadRequest): Promise<Reloaded> {
     return this.volumes.reload(request)
   }
 

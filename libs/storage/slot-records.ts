@@ -24,9 +24,11 @@ export interface SlotRecord {
   subvolume: { id: number; uuid: string }
   base: number
   basis: Basis
+  /** The reload that made this slot, and the version that the slot before it had been based on. */
+  reload?: { id: string; fromVersion: number }
 }
 
-export interface StagedRecord extends Omit<SlotRecord, 'readOnly' | 'subvolume'> {
+export interface StagedRecord extends Omit<SlotRecord, 'readOnly' | 'subvolume' | 'reload'> {
   commitId: string
   trigger: CommitTrigger
   /** Counts up within the pool, so that staged copies are merged in the order in which they were made. */

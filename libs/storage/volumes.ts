@@ -49,6 +49,21 @@ export interface MountRequest {
   version: number | null
 }
 
+export interface ReloadRequest {
+  volumeId: VolumeId
+  sandboxId: SandboxId
+  /** Where the volume is now. */
+  slot: string
+  reloadId: string
+}
+
+export interface Reloaded {
+  fromVersion: number
+  toVersion: number
+  newSlot: string
+  path: string
+}
+
 /** An event lists so many overwritten paths, and so many bytes of them; the count says how many there are. */
 const OVERWRITTEN_MAX = 10_000
 const OVERWRITTEN_BYTES_MAX = 256 * 1024
@@ -116,6 +131,11 @@ export class Volumes {
     })
   }
 
+  /** True while something waits for `commit` under this id. */
+  async isStaged(volumeId: VolumeId, commitId: string): Promise<boolean> {
+    return (await readStagedRecord(this.layout, commitId))?.volumeId === volumeId
+  }
+
   /**
    * Makes the next version of what is staged under `commitId`; done once, answered alike ever after.
    *
@@ -126,21 +146,22 @@ export class Volumes {
     return this.#locks.run(volumeId, () => this.#commit(volumeId, commitId))
   }
 
-  /** A new copy of the newest version in a new slot; what was not committed in the old one is not in it. */
-  async reload(request: { volumeId: VolumeId; sandboxId: SandboxId; slot: string }): Promise<{
-    fromVersion: number
-    toVersion: number
-    newSlot: string
-    path: string
-  }> {
-    const { volumeId, sandboxId, slot } = request
+  /**
+   * A new copy of the newest version in a new slot; what was not committed in the old one is not in it. Sent again
+   * with the same id, it answers what it made the first time.
+   */
+  async reload(request: ReloadRequest): Promise<Reloaded> {
+    const { volumeId, sandboxId, slot, reloadId } = request
     return this.#locks.run(volumeId, async () => {
+      for (const known of await slotRecords(this.layout, sandboxId)) {
+        if (known.reload?.id === reloadId && known.volumeId === volumeId) return reloaded(this.layout, known)
+      }
       const { base: fromVersion, readOnly } = await slotRecordOf(this.layout, request)
-      const toVersion = await this.#mergeStaged(volumeId)
-      const newSlot = nextSlotName(slot)
-      const filled = { volumeId, sandboxId, slot: newSlot, readOnly, base: toVersion }
-      const path = await fillSlot(this.layout, filled, this.slotQuotaBytes)
-      return { fromVersion, toVersion, newSlot, path }
+      const base = await this.#mergeStaged(volumeId)
+      const reload = { id: reloadId, fromVersion }
+      const filled = { volumeId, sandboxId, slot: nextSlotName(slot), readOnly, base, reload }
+      await fillSlot(this.layout, filled, this.slotQuotaBytes)
+      return reloaded(this.layout, filled)
     })
   }
 
@@ -332,6 +353,18 @@ export class Volumes {
 
 function headOf(log: LogLine[]): number {
   return log.at(-1)?.version ?? 0
+}
+
+function reloaded(
+  layout: Layout,
+  { sandboxId, slot, base, reload }: Omit<SlotRecord, 'subvolume' | 'basis'>,
+): Reloaded {
+  return {
+    fromVersion: reload?.fromVersion ?? base,
+    toVersion: base,
+    newSlot: slot,
+    path: layout.slot(sandboxId, slot),
+  }
 }
 
 function publicPart({ slot: _slot, asIs: _asIs, ...version }: LogLine): LoggedVersion {
