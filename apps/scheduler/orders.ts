@@ -1,13 +1,13 @@
 /** Orders to workers: built from the log, sent at once as the fast path, and again whenever a heartbeat lacks them. */
 
-import type { Order, OrderReply, Secrets } from '#libs/contract'
+import type { Order, OrderReply, SealedSecrets, Secrets } from '#libs/contract'
 import type { ExecId, ExecSpec, SandboxId, WorkerId } from '#libs/domain'
 import { EXEC_START_BY_MS } from '#libs/domain'
 import { findWorker, type JsonObject } from '#libs/event-store'
 import { sealTo, workerSubject } from '#libs/messaging'
 import type { Scheduler } from './context.js'
 import type { Placed } from './resolve.js'
-import { openFromLog } from './secrets.js'
+import { hasSecrets, openFromLog } from './secrets.js'
 
 /** A worker acknowledges an order once its record is on disk: milliseconds; the heartbeat brings what was missed. */
 const ORDER_TIMEOUT_MS = 5_000
@@ -71,7 +71,8 @@ export function stopOrder(tenant: string, sandboxId: SandboxId, epoch: number, r
   return { kind: 'stop', tenant, sandboxId, epoch, reason }
 }
 
-async function sealSecrets({ db }: Scheduler, workerId: WorkerId, secrets: Secrets): Promise<string> {
+async function sealSecrets({ db }: Scheduler, workerId: WorkerId, secrets: Secrets): Promise<SealedSecrets> {
+  if (!hasSecrets(secrets)) return null
   const worker = await findWorker(db, workerId)
   if (!worker) throw new Error(`worker ${workerId} is not registered`)
   return sealTo(String(worker.info.sealKey), Buffer.from(JSON.stringify(secrets)))

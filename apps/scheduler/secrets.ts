@@ -15,8 +15,12 @@ export async function sealForLog(
   stream: SandboxId | ExecId,
   secrets: Secrets,
 ): Promise<Buffer | null> {
-  if (Object.keys(secrets.env).length === 0 && secrets.stdin === undefined) return null
+  if (!hasSecrets(secrets)) return null
   return sealer.seal(tenant, stream, { ...secrets } as JsonObject)
+}
+
+export function hasSecrets({ env, stdin }: Secrets): boolean {
+  return Object.keys(env).length > 0 || stdin !== undefined
 }
 
 /** What was sealed into a stream's first event. */

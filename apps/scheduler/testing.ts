@@ -8,7 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { record } from '#libs/command-handling'
-import type { Fact, Heartbeat, HeartbeatReply, Order, ReportReply } from '#libs/contract'
+import type { Fact, Heartbeat, HeartbeatReply, Order, ReportReply, SealedSecrets } from '#libs/contract'
 import { decideImage, evolveImage, imageAggregate, makeId, type SandboxId, type WorkerId } from '#libs/domain'
 import { append, commandHash, createSignerKey, type RecordedEvent, readStream } from '#libs/event-store'
 import {
@@ -240,7 +240,8 @@ export class TestWorker {
     )) as unknown as ReportReply
   }
 
-  open(sealed: string): unknown {
+  open(sealed: SealedSecrets): unknown {
+    if (sealed === null) return { env: {} }
     return JSON.parse(Buffer.from(openSealed(this.sealKey.seed, sealed)).toString())
   }
 

@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import type { SealedSecrets } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import { createSealKey, type KeyPair, openSealed } from '#libs/messaging'
 import type { ExecSecrets } from '../execs/execs.js'
@@ -13,7 +14,7 @@ const secrets = z.strictObject({ env: z.record(z.string(), z.string()), stdin: z
 export interface SealKey {
   publicKey: string
   /** @throws Rejected INVALID_ARGUMENT when it was altered or sealed to another key. */
-  open(sealed: string): ExecSecrets
+  open(sealed: SealedSecrets): ExecSecrets
 }
 
 /** The worker's key, made once and kept in `<state>/seal-key.json`, mode 0600. */
@@ -31,7 +32,8 @@ export async function loadSealKey(stateDir: string): Promise<SealKey> {
   return { publicKey, open: (sealed) => openSecrets(seed, sealed) }
 }
 
-function openSecrets(seed: string, sealed: string): ExecSecrets {
+function openSecrets(seed: string, sealed: SealedSecrets): ExecSecrets {
+  if (sealed === null) return { env: {}, stdin: null }
   let opened: unknown
   try {
     opened = JSON.parse(Buffer.from(openSealed(seed, sealed)).toString('utf8'))
