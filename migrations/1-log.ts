@@ -114,5 +114,7 @@ export class Log1790000000001 extends ForwardOnly {
     grant select, insert on events, ledger, checkpoints to sandtrail_service;
     grant select, update on sequencer to sandtrail_service;
     grant select, insert, delete on commands to sandtrail_service;
+    -- An auditor verifies the log himself: that takes every column, and what follows from the events.
+    grant select on events, ledger, checkpoints, sequencer to sandtrail_auditor;
   `
 }

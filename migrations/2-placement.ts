@@ -67,5 +67,6 @@ export class Placement1790000000002 extends ForwardOnly {
     create index reservations_by_worker on reservations (worker_id);
 
     grant select, insert, update, delete on claims, live, workers, tenants, reservations to sandtrail_service;
+    grant select on claims, live, workers, tenants, reservations to sandtrail_auditor;
   `
 }

@@ -57,3 +57,10 @@ export {
 } from './tables/workers.js'
 export { type FiredTimer, type TimerHandler, TimerLoop } from './timer-loop.js'
 export * from './types.js'
+export {
+  type Problem,
+  type ProblemKind,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyTrail,
+} from './verify/index.js'

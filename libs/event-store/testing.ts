@@ -38,7 +38,7 @@ export async function createTestDatabase(options: { max?: number } = {}): Promis
       return other.href
     },
     async drop() {
-      await pool.end()
+      if (!pool.ended) await pool.end()
       await withClient(server.url, (admin) => admin.query(`drop database ${name} with (force)`))
       await server.stop()
     },
