@@ -1,11 +1,10 @@
 /** `sandbox.create`: accepted and placed in one transaction. */
 
-import { type Command, handleCommand, record } from '#libs/command-handling'
+import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideSandbox, Rejected, type SandboxSpec, type WorkerId } from '#libs/domain'
 import { listWorkers, type Worker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { newId } from './ids.js'
 import { nameClaim } from './names.js'
 import { createOrder, dispatch } from './orders.js'
 import { proposeWorkers, type WorkerLoad } from './placement.js'

@@ -1,11 +1,10 @@
 /** `sandbox.exec` and `sandbox.signal`. An exec of a sandbox that still starts waits at the worker. */
 
-import { type Command, handleCommand, record } from '#libs/command-handling'
+import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideExec, type ExecId, type ExecSpec, execAggregate, Rejected, type SandboxId } from '#libs/domain'
 import { derivedCommandId } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { newId } from './ids.js'
 import { dispatch, execOrder } from './orders.js'
 import { loadExec, loadSandbox, type Placed } from './resolve.js'
 import { sealForLog } from './secrets.js'

@@ -3,7 +3,7 @@ import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { answerQueued } from '#libs/command-handling'
 import { Rejected } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
-import { isSchedulerCommand, runCommand } from './commands.js'
+import { commands, runExec } from './commands.js'
 import { SCHEDULER, type Scheduler } from './context.js'
 
 /** Commands of tenants, asked for (`req.`) or queued (`cmd.`). */
@@ -14,36 +14,31 @@ export class SandboxController {
 
   @MessagePattern({ request: 'v1.*.req.sandbox.create' })
   create(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.scheduler, 'sandbox.create', body, context)
+    return commands.run(this.scheduler, 'sandbox.create', body, context)
   }
 
   @MessagePattern({ request: 'v1.*.req.sandbox.exec' })
   exec(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.scheduler, 'sandbox.exec', body, context)
+    return runExec(this.scheduler, body, context)
   }
 
   @MessagePattern({ request: 'v1.*.req.sandbox.signal' })
   signal(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.scheduler, 'sandbox.signal', body, context)
+    return commands.run(this.scheduler, 'sandbox.signal', body, context)
   }
 
   @MessagePattern({ request: 'v1.*.req.sandbox.terminate' })
   terminate(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.scheduler, 'sandbox.terminate', body, context)
+    return commands.run(this.scheduler, 'sandbox.terminate', body, context)
   }
 
   @MessagePattern({ command: 'v1.*.cmd.sandbox.*', durable: 'scheduler' })
   queued(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<void> {
     return answerQueued(this.scheduler.messaging, context, async () => {
       const name = `sandbox.${context.tokens.at(-1)}`
-      if (!isSchedulerCommand(name)) throw new Rejected('INVALID_ARGUMENT', `there is no command ${name}`)
+      if (!commands.has(name)) throw new Rejected('INVALID_ARGUMENT', `there is no command ${name}`)
       // Whoever queues a command does not wait within it.
-      return runCommand(
-        this.scheduler,
-        name,
-        name === 'sandbox.exec' ? { ...body, waitMs: 0 } : body,
-        context,
-      )
+      return commands.run(this.scheduler, name, body, context)
     })
   }
 }

@@ -26,7 +26,8 @@ const SET = `
       kind = excluded.kind, payload = excluded.payload, attempts = 0
 `
 
-async function setTimers(tx: Queryable, tenant: string, timers: TimerToSet[]): Promise<void> {
+/** For a subscription's handler, whose cursor moves in the same transaction. */
+export async function setTimers(tx: Queryable, tenant: string, timers: TimerToSet[]): Promise<void> {
   const rows = timers
     .map(({ key, afterMs, kind, payload }) => ({ key, after_ms: afterMs, kind, payload }))
     .sort((a, b) => (a.key < b.key ? -1 : 1)) // One order for all, against deadlocks.

@@ -1,0 +1,87 @@
+/**
+ * Commits under way. Each has a durable timer from the moment that it is wanted until its version is recorded, so that
+ * a crash of the syncer, or a worker that is away, only delays it.
+ *
+ *   `commit`       asked for: from a running sandbox's mount; fails after its deadline
+ *   `sandbox-end`  staged by the worker at the sandbox's end: tried for ever, for it must not be lost
+ */
+
+import { handleCommand, record, runTask } from '#libs/command-handling'
+import {
+  decideVolume,
+  isId,
+  Rejected,
+  type SandboxId,
+  SandtrailError,
+  toErrorBody,
+  VOLUME_COMMIT_DEADLINE_MS,
+  type VolumeId,
+} from '#libs/domain'
+import { derivedCommandId, type FiredTimer, type TimerToSet } from '#libs/event-store'
+import type { VolumeSyncer } from './context.js'
+import { systemCommand } from './system-command.js'
+import { recordVersions } from './versions.js'
+import { loadVolume } from './volumes.js'
+
+export const COMMIT_TIMER = 'volume-commit'
+
+interface PendingCommit {
+  volumeId: VolumeId
+  commitId: string
+  /** Null when the content is staged already. */
+  sandboxId: SandboxId | null
+  /** ms since 1970; null: never. */
+  deadlineAt: number | null
+}
+
+/** Fires at once. */
+export function commitTimer(volumeId: VolumeId, commitId: string, sandboxId: SandboxId | null): TimerToSet {
+  const deadlineAt = sandboxId === null ? null : Date.now() + VOLUME_COMMIT_DEADLINE_MS
+  const payload = { volumeId, commitId, sandboxId, deadlineAt }
+  return { key: `${volumeId}:commit:${commitId}`, afterMs: 0, kind: COMMIT_TIMER, payload }
+}
+
+/** Throws for what may pass: the timer comes back. */
+export async function driveCommit(syncer: VolumeSyncer, { tenant, payload }: FiredTimer): Promise<void> {
+  const commit = payload as unknown as PendingCommit
+  const { volumeId, commitId, sandboxId, deadlineAt } = commit
+  if (!isId('vo', volumeId)) throw new Error(`a timer names no volume: ${volumeId}`)
+  try {
+    const { state } = await loadVolume(syncer, tenant, volumeId)
+    if (state.status === 'removed') return
+    const task = {
+      kind: 'commit-volume' as const,
+      tenant,
+      volumeId,
+      commitId,
+      sandboxId,
+      afterVersion: state.version,
+    }
+    const { versions } = await runTask(syncer.messaging, state.workerId, task, VOLUME_COMMIT_DEADLINE_MS)
+    await recordVersions(syncer, tenant, volumeId, versions)
+  } catch (error) {
+    const final = error instanceof Rejected || (error instanceof SandtrailError && !error.retryable)
+    const late = deadlineAt !== null && Date.now() > deadlineAt
+    if (sandboxId === null || !(final || late)) throw error
+    await failCommit(syncer, tenant, volumeId, commitId, error)
+  }
+}
+
+async function failCommit(
+  syncer: VolumeSyncer,
+  tenant: string,
+  volumeId: VolumeId,
+  commitId: string,
+  reason: unknown,
+): Promise<void> {
+  const { code, message } = toErrorBody(reason)
+  const id = derivedCommandId('volume-commit-failed', volumeId, commitId)
+  await handleCommand(syncer, systemCommand(tenant, 'volume.fail-commit', id, { volumeId }), async () => {
+    const { state, version } = await loadVolume(syncer, tenant, volumeId)
+    const events = decideVolume(state, { type: 'FailCommit', commitId, code, message })
+    return {
+      outcome: { volumeId },
+      writes: [{ stream: volumeId, expectedVersion: version, events: record(events) }],
+    }
+  })
+}

@@ -1,0 +1,37 @@
+/**
+ * `volume.reload`: a running sandbox gets the newest version. What it had not committed is gone from its view.
+ * Carried out before it is accepted: the event tells from which version to which, and only the worker knows.
+ */
+
+import { type Command, handleCommand, record, runTask } from '#libs/command-handling'
+import type { Accepted, CommandBody } from '#libs/contract'
+import { decideVolume, type SandboxId } from '#libs/domain'
+import { derivedCommandId } from '#libs/event-store'
+import type { VolumeSyncer } from './context.js'
+import { findMount, findVolume, loadVolume } from './volumes.js'
+
+/** One round trip to the agent and one snapshot. */
+const RELOAD_MS = 25_000
+
+export async function reloadVolume(
+  syncer: VolumeSyncer,
+  command: Command<CommandBody<'volume.reload'>>,
+): Promise<Accepted> {
+  const { tenant, body } = command
+  const sandboxId = body.sandboxId as SandboxId
+  const reloadId = derivedCommandId('volume-reload', tenant, command.ref.id)
+  const { accepted } = await handleCommand(syncer, command, async () => {
+    const volumeId = await findVolume(syncer, tenant, body.volume)
+    const { sandbox } = await findMount(syncer, tenant, sandboxId, volumeId)
+    const { workerId, epoch } = sandbox
+    const task = { kind: 'reload-volume' as const, tenant, volumeId, sandboxId, epoch, reloadId }
+    const { fromVersion, toVersion } = await runTask(syncer.messaging, workerId, task, RELOAD_MS)
+    const { state, version } = await loadVolume(syncer, tenant, volumeId)
+    const events = decideVolume(state, { type: 'RecordReload', sandboxId, fromVersion, toVersion })
+    return {
+      outcome: { volumeId, sandboxId },
+      writes: [{ stream: volumeId, expectedVersion: version, events: record(events) }],
+    }
+  })
+  return accepted
+}

@@ -1,0 +1,66 @@
+/** `volume.remove`: refused while a live sandbox mounts it. Its history stays; its name is free again. */
+
+import { type Command, handleCommand, record, runTask } from '#libs/command-handling'
+import type { Accepted, CommandBody } from '#libs/contract'
+import { decideVolume, isId, Rejected, type VolumeId } from '#libs/domain'
+import type { FiredTimer, Queryable, TimerToSet } from '#libs/event-store'
+import type { VolumeSyncer } from './context.js'
+import { findVolume, loadVolume, volumeName } from './volumes.js'
+
+export const REMOVE_TIMER = 'volume-remove'
+const TASK_MS = 25_000
+
+export async function removeVolume(
+  syncer: VolumeSyncer,
+  command: Command<CommandBody<'volume.remove'>>,
+): Promise<Accepted> {
+  const { tenant, body } = command
+  const { accepted } = await handleCommand(syncer, command, async () => {
+    const volumeId = await findVolume(syncer, tenant, body.volume)
+    const { state, version } = await loadVolume(syncer, tenant, volumeId)
+    const users = await liveSandboxesWith(syncer.db, volumeId)
+    if (users.length > 0) {
+      throw new Rejected('VOLUME_IN_USE', `volume ${state.name} is mounted by ${users.join(', ')}`, {
+        hint: 'end these sandboxes first',
+      })
+    }
+    const events = decideVolume(state, { type: 'RemoveVolume' })
+    const writes = [{ stream: volumeId, expectedVersion: version, events: record(events) }]
+    if (events.length === 0) return { outcome: { volumeId }, writes }
+    return {
+      outcome: { volumeId },
+      writes,
+      claims: { release: [volumeName(state.name, volumeId)] },
+      timers: { set: [removeTimer(volumeId)] },
+    }
+  })
+  syncer.timers.nudge()
+  return accepted
+}
+
+function removeTimer(volumeId: VolumeId): TimerToSet {
+  return { key: `${volumeId}:remove`, afterMs: 0, kind: REMOVE_TIMER, payload: { volumeId } }
+}
+
+/** Frees the pool. Throws while the home worker is away: the timer comes back. */
+export async function driveRemoval(syncer: VolumeSyncer, { tenant, payload }: FiredTimer): Promise<void> {
+  const { volumeId } = payload
+  if (!isId('vo', volumeId)) throw new Error(`a timer names no volume: ${volumeId}`)
+  const { state } = await loadVolume(syncer, tenant, volumeId)
+  await runTask(syncer.messaging, state.workerId, { kind: 'remove-volume', tenant, volumeId }, TASK_MS)
+}
+
+const LIVE_WITH_VOLUME = `
+  -- The first event of each live sandbox names its volumes; there are as many rows as live sandboxes.
+  select l.sandbox_id
+  from live l
+  join events e on e.stream = l.sandbox_id and e.version = 1
+  where e.data->'spec'->'volumes' @> jsonb_build_array(jsonb_build_object('volumeId', $1::text))
+  order by l.sandbox_id
+  limit 10
+`
+
+async function liveSandboxesWith(db: Queryable, volumeId: VolumeId): Promise<string[]> {
+  const { rows } = await db.query<{ sandbox_id: string }>(LIVE_WITH_VOLUME, [volumeId])
+  return rows.map((row) => row.sandbox_id)
+}

@@ -1,0 +1,60 @@
+/** Puts the volume-syncer together: commands of tenants, commits under way, and what ended sandboxes left. */
+
+import 'reflect-metadata'
+import { NestFactory } from '@nestjs/core'
+import type { MicroserviceOptions } from '@nestjs/microservices'
+import { assertDurable, openDatabase, TimerLoop } from '#libs/event-store'
+import { connect, JetStreamServer, NUDGE_EVENTS } from '#libs/messaging'
+import type { Log, Running } from '#libs/service'
+import { COMMIT_TIMER, driveCommit } from './commits.js'
+import type { VolumeSyncerConfig } from './config.js'
+import type { VolumeSyncer } from './context.js'
+import { driveRemoval, REMOVE_TIMER } from './remove-volume.js'
+import { stagedVolumes } from './staged-volumes.js'
+import { VolumeSyncerModule } from './volume-syncer.module.js'
+
+/** Resolves when it serves. */
+export async function startVolumeSyncer(config: VolumeSyncerConfig, log: Log): Promise<Running> {
+  const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, name: 'volume-syncer' })
+  await assertDurable(db)
+  const messaging = await connect({
+    servers: config.SANDTRAIL_NATS_URL,
+    name: 'volume-syncer',
+    credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
+    log,
+  })
+  const timers: TimerLoop = new TimerLoop(
+    db,
+    {
+      [COMMIT_TIMER]: (timer) => driveCommit(syncer, timer),
+      [REMOVE_TIMER]: (timer) => driveRemoval(syncer, timer),
+    },
+    (err) => log.warn({ err }, 'work on a volume is not done yet, it is tried again'),
+  )
+  const syncer: VolumeSyncer = {
+    db,
+    messaging,
+    hashKey: Buffer.from('volume-syncer'),
+    onCommitted: () => messaging.nudge(),
+    timers,
+    log,
+  }
+  const staged = stagedVolumes(syncer)
+  const nudges = messaging.subscribe(NUDGE_EVENTS, () => staged.nudge())
+  const app = await NestFactory.createMicroservice<MicroserviceOptions>(VolumeSyncerModule.with(syncer), {
+    strategy: new JetStreamServer({ messaging, name: 'volume-syncer' }),
+    logger: ['error', 'warn'],
+  })
+  timers.start()
+  staged.start()
+  await app.listen()
+  return {
+    async stop() {
+      await app.close()
+      nudges.close()
+      await Promise.all([timers.stop(), staged.stop()])
+      await messaging.close()
+      await db.end()
+    },
+  }
+}

@@ -1,0 +1,44 @@
+/** A service's commands by name. `req.` and `cmd.` both come through here, so each is checked, run and logged alike. */
+
+import type { z } from 'zod'
+import type { Accepted } from '#libs/contract'
+import type { Log } from '#libs/service'
+import { type Command, type Envelope, toCommand } from './envelope.js'
+
+/** What the table needs of the service that runs the commands. */
+export interface Deciding {
+  /** Keys the hashes of command bodies. */
+  hashKey: Buffer
+  log: Log
+}
+
+type Run<S, Body> = (service: S, command: Command<Body>) => Promise<Accepted>
+
+export class CommandTable<S extends Deciding> {
+  private readonly entries = new Map<string, { schema: z.ZodType; run: Run<S, unknown> }>()
+
+  add<Schema extends z.ZodType>(name: string, schema: Schema, run: Run<S, z.output<Schema>>): this {
+    this.entries.set(name, { schema, run: run as Run<S, unknown> })
+    return this
+  }
+
+  has(name: string): boolean {
+    return this.entries.has(name)
+  }
+
+  /**
+   * Resolves after the commit, or with the first outcome for a re-send.
+   *
+   * @throws Rejected, SandtrailError as docs/errors.md lists them
+   */
+  async run(service: S, name: string, body: unknown, context: Envelope): Promise<Accepted> {
+    const startedMs = performance.now()
+    const entry = this.entries.get(name)
+    if (!entry) throw new Error(`no command is called ${name}`)
+    const accepted = await entry.run(service, toCommand(entry.schema, name, context, body, service.hashKey))
+    const { commandId, stream } = accepted
+    const tookMs = Math.round(performance.now() - startedMs)
+    service.log.info({ command: name, tenant: context.tenant, commandId, stream, tookMs }, 'command accepted')
+    return accepted
+  }
+}
