@@ -26,7 +26,9 @@ export async function inventory({ id } = {}) {
     ...sandtrailSockets().map((name) => ({ kind: 'socket', name })),
   ]
   const lines = things.map((thing) => JSON.stringify(thing))
-  return [...new Set(lines)].filter((line) => id === undefined || line.includes(id)).sort()
+  // In a path the id stands alone, in a worker's names with two more digits.
+  const wanted = id === undefined ? /^/ : new RegExp(`[/-]${id}([0-9a-f]{2})?(?![0-9a-f])`)
+  return [...new Set(lines)].filter((line) => wanted.test(line)).sort()
 }
 
 // Sockets of other programs come and go.

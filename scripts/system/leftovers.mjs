@@ -34,10 +34,13 @@ async function leftovers(dir) {
 }
 
 /**
- * Names given by us begin with `sandtrail` or `st` and hold the id.
+ * Names that workers give: `sandtrail-<id><nn>…` or `st-<id><nn>…`, nn being the worker's number.
  * @param {string} dir @returns {(name: string) => boolean}
  */
-const named = (dir) => (name) => /^(sandtrail|st)/.test(name) && name.includes(systemId(dir))
+function named(dir) {
+  const pattern = new RegExp(`^(sandtrail|st)-${systemId(dir)}[0-9a-f]{2}(?![0-9a-f])`)
+  return (name) => pattern.test(name)
+}
 
 const mountsOf = (/** @type {string} */ dir) =>
   host
