@@ -1,6 +1,6 @@
 /** What the gateway is told by its environment; docs/services-env.md has the table for all services. */
 
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
+import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import { commonConfig, integer, readConfig, secretFile } from '#libs/service'
 
@@ -9,15 +9,6 @@ const privateKeyFile = secretFile.transform((pem, context): KeyObject => {
     return createPrivateKey(pem)
   } catch {
     context.addIssue({ code: 'custom', message: 'must hold an Ed25519 private key as PKCS#8 PEM' })
-    return z.NEVER
-  }
-})
-
-const publicKeyFile = secretFile.transform((pem, context): KeyObject => {
-  try {
-    return createPublicKey(pem)
-  } catch {
-    context.addIssue({ code: 'custom', message: 'must hold an Ed25519 public key as SPKI PEM' })
     return z.NEVER
   }
 })
@@ -39,8 +30,8 @@ const SHAPE = {
   SANDTRAIL_DATA_PLANE_KEY_FILE: privateKeyFile,
   SANDTRAIL_BLOB_DIR: z.string(),
   SANDTRAIL_BLOB_KEY_FILE: symmetricKeyFile,
-  /** Both or none: without them `verify` through the gateway is refused. */
-  SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: publicKeyFile.optional(),
+  /** C2SP form, `origin+id+key`. Both or none: without them `verify` through the gateway is refused. */
+  SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: secretFile.optional(),
   SANDTRAIL_TRAIL_COPY: z.string().optional(),
 } as const
 
@@ -54,7 +45,7 @@ export interface GatewayConfig {
   dataPlaneKey: KeyObject
   blobs: { dir: string; key: Buffer }
   /** What `verify` compares the database with; null: refused. */
-  trail: { file: string; publicKey: KeyObject } | null
+  trail: { file: string; publicKey: string } | null
   logLevel: string
   readyFile: string | undefined
 }

@@ -1,6 +1,5 @@
 /** What the parts of the gateway share; made once at the start. A class, so that Nest can hand it in by its type. */
 
-import type { KeyObject } from 'node:crypto'
 import type { Database } from '#libs/event-store'
 import type { Messaging } from '#libs/messaging'
 import type { Log } from '#libs/service'
@@ -17,7 +16,7 @@ export interface GatewayParts {
   /** Signs the URLs under which workers fetch blobs. */
   blobKey: Buffer
   /** null: `verify` is refused here. */
-  trail: { file: string; publicKey: KeyObject; databaseUrl: string } | null
+  trail: { file: string; publicKey: string; databaseUrl: string } | null
   log: Log
 }
 
