@@ -191,7 +191,7 @@ impl Agent {
         if process::drain_signals(&self.signals) {
             self.shut_down(None, TERM_GRACE);
         }
-        while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if let Some(exec) = self.execs.by_pid(pid) {
                 exec.end(status.exit_status(), status.terminating_signal());
             }
