@@ -1,0 +1,192 @@
+/** The gVisor runtime: one runsc container, one agent, one cgroup and one root subvolume per sandbox. */
+
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isId, type SandboxId } from '#libs/domain'
+import type { Log } from '#libs/service'
+import type { Pool } from '#libs/storage'
+import { cgroupsBelow, killCgroup, processesOf, removeCgroup } from '../cgroup/v1.js'
+import { Liveness } from '../host/liveness.js'
+import { isAlive } from '../host/process.js'
+import { SandboxNetworks } from '../network/networks.js'
+import type { RunningSandbox, RuntimeDriver, RuntimeExit, RuntimeRequest } from '../runtime.js'
+import { type Undoers, UndoLog, unwind } from '../unwind.js'
+import { type Created, Creation, type CreationTools } from './creation.js'
+import { readReady, readRecord, SandboxFiles } from './files.js'
+import { probe } from './probe.js'
+import { exitOf, RunningGvisor } from './running.js'
+import { forget, knownIds, type RunscOptions, removeNullNetns } from './runsc.js'
+import { openSession } from './session.js'
+import { describe, type GvisorRecord, gvisorUndoers } from './undo.js'
+
+export interface GvisorOptions {
+  /** Path of runsc. */
+  runsc: string
+  platform: RunscOptions['platform']
+  /** Path of the agent's binary on the host. */
+  agentBinary: string
+  /** The worker's own directory; the driver keeps `runsc/` and `network/` in it. */
+  stateDir: string
+  /** 6 to 12 of [0-9a-f]: part of every name on the host. */
+  instance: string
+  pool: Pool
+  network: {
+    /** `ip:port`, not on loopback. */
+    dnsUpstream: string
+    /** CIDRs refused to sandboxes besides the private ranges. */
+    refused?: readonly string[]
+    /** A named netns whose addresses and routes the sandboxes' traffic leaves by; the worker's own by default. */
+    hostNetns?: string
+  }
+  log: Log
+  /** For tests: see CreationTools. */
+  beforeStep?: CreationTools['beforeStep']
+}
+
+/** The process is dead but the kernel may still be taking its memory apart. */
+const EXIT_MS_MAX = 10_000
+
+export class GvisorDriver implements RuntimeDriver {
+  private readonly runsc: RunscOptions
+  private readonly networks: SandboxNetworks
+  private readonly undoers: Undoers<GvisorRecord>
+  private readonly liveness = new Liveness()
+  private readonly running = new Map<SandboxId, RunningGvisor>()
+  /** Creates between their first record and their end. */
+  private readonly creating = new Set<SandboxId>()
+
+  constructor(private readonly options: GvisorOptions) {
+    const { runsc, platform, stateDir, instance, pool, network, log } = options
+    this.runsc = { runsc, platform, root: join(stateDir, 'runsc') }
+    this.networks = new SandboxNetworks({ ...network, instance, dir: join(stateDir, 'network'), log })
+    this.undoers = gvisorUndoers(this.runsc, pool, this.networks)
+  }
+
+  probe(): Promise<void> {
+    return probe(this.runsc, this.options.agentBinary, this.options.stateDir)
+  }
+
+  async create(request: RuntimeRequest, signal: AbortSignal): Promise<RunningSandbox> {
+    const { sandboxId, dir } = request
+    const files = new SandboxFiles(dir)
+    const undo = new UndoLog<GvisorRecord>(files.undoLog)
+    const tools = {
+      ...this.options,
+      runsc: this.runsc,
+      networks: this.networks,
+      onLost: () => this.liveness.look(),
+    }
+    this.creating.add(sandboxId)
+    try {
+      const creation = new Creation(tools, request, files, undo, this.cgroupName(sandboxId), signal)
+      const created = await creation.run()
+      this.options.log.debug({ sandboxId, tookMs: created.tookMs }, 'sandbox created')
+      return this.hold(request, created)
+    } catch (error) {
+      const left = await this.unwind(dir)
+      if (left.length > 0) this.options.log.warn({ sandboxId, left }, 'a failed create left something behind')
+      throw error
+    } finally {
+      this.creating.delete(sandboxId)
+    }
+  }
+
+  async adopt(request: RuntimeRequest): Promise<RunningSandbox | null> {
+    const files = new SandboxFiles(request.dir)
+    const [record, ready] = [await readRecord(files), await readReady(files)]
+    if (!record || !ready || record.epoch !== request.epoch || !isAlive(ready.process)) return null
+    // The same pid and start time in the cgroup that was made for it: it cannot be anything else.
+    if (!(await processesOf(this.cgroupName(request.sandboxId))).includes(ready.process.pid)) return null
+    await this.adoptNetwork(files)
+    const session = await openSession(request, files, record.token, this.options.log, () =>
+      this.liveness.look(),
+    )
+    return this.hold(request, { ...ready, session })
+  }
+
+  async postMortem(sandboxId: SandboxId): Promise<RuntimeExit> {
+    return exitOf(this.cgroupName(sandboxId))
+  }
+
+  async destroy(sandboxId: SandboxId, dir: string): Promise<string[]> {
+    const running = this.running.get(sandboxId)
+    if (running) {
+      // The count of out-of-memory kills is read before its cgroup goes.
+      await killCgroup(this.cgroupName(sandboxId), EXIT_MS_MAX)
+      await running.exited
+      await running.session.close()
+      this.running.delete(sandboxId)
+    }
+    return this.unwind(dir)
+  }
+
+  async sweep(known: ReadonlySet<SandboxId>): Promise<void> {
+    for (const id of await knownIds(this.runsc)) {
+      if (isId('sb', id) && !this.isOwned(id, known)) await forget(this.runsc, id)
+    }
+    const parent = `sandtrail-${this.options.instance}`
+    for (const id of await cgroupsBelow(parent)) {
+      if (!isId('sb', id) || this.isOwned(id, known)) continue
+      if (await killCgroup(`${parent}/${id}`, EXIT_MS_MAX)) await removeCgroup(`${parent}/${id}`)
+    }
+    await this.options.pool.sweep({ sandboxes: new Set([...known, ...this.creating]) })
+    await this.networks.removeUnused()
+    await this.removeShared()
+  }
+
+  /** Lets go of every sandbox without ending it, and removes what no sandbox uses. */
+  async stop(): Promise<void> {
+    this.liveness.stop()
+    for (const { session } of this.running.values()) await session.close()
+    await this.networks.stop()
+    this.running.clear()
+    await this.removeShared()
+  }
+
+  private cgroupName(sandboxId: SandboxId): string {
+    return `sandtrail-${this.options.instance}/${sandboxId}`
+  }
+
+  private isOwned(sandboxId: SandboxId, known: ReadonlySet<SandboxId>): boolean {
+    return known.has(sandboxId) || this.creating.has(sandboxId)
+  }
+
+  private hold(
+    { sandboxId, epoch }: RuntimeRequest,
+    { session, volumes, process }: Pick<Created, 'session' | 'volumes' | 'process'>,
+  ): RunningSandbox {
+    const cgroupName = this.cgroupName(sandboxId)
+    const { liveness } = this
+    const running = new RunningGvisor({ sandboxId, epoch, session, volumes, process, cgroupName, liveness })
+    this.running.set(sandboxId, running)
+    return running
+  }
+
+  private async adoptNetwork(files: SandboxFiles): Promise<void> {
+    for (const { record } of await new UndoLog<GvisorRecord>(files.undoLog).newestFirst()) {
+      if (record.kind !== 'network') continue
+      await this.networks.adopt(record.index).catch((error: unknown) => {
+        // The sandbox lives; its way out may come back.
+        this.options.log.error({ err: error }, 'cannot take over the network of a sandbox')
+      })
+    }
+  }
+
+  /** Everything on record; then the records themselves. Resolves with what would not go. */
+  private async unwind(dir: string): Promise<string[]> {
+    const files = new SandboxFiles(dir)
+    const left = await unwind(new UndoLog<GvisorRecord>(files.undoLog), this.undoers, (record, error) => {
+      this.options.log.warn({ err: error, record: describe(record) }, 'cannot undo')
+    })
+    if (left.length === 0) await rm(files.home, { recursive: true, force: true })
+    return left.map(describe)
+  }
+
+  /** What sandboxes without a network share; runsc makes it again for the next one. */
+  private async removeShared(): Promise<void> {
+    if (this.running.size > 0 || this.creating.size > 0) return
+    if ((await knownIds(this.runsc)).length > 0) return
+    await removeNullNetns(this.runsc)
+    await rm(this.runsc.root, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,118 @@
+/** The driver's own directory of a sandbox, `<dir>/runtime`: all of it goes when nothing is left to undo. */
+
+import { randomBytes } from 'node:crypto'
+import { chmod, lstat, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { SandboxId } from '#libs/domain'
+import { writeDurably } from '../host/durable.js'
+import type { ProcessIdentity } from '../host/process.js'
+import type { MountedVolume } from '../runtime.js'
+
+export class SandboxFiles {
+  readonly home: string
+  constructor(dir: string) {
+    this.home = join(dir, 'runtime')
+  }
+
+  get undoLog(): string {
+    return join(this.home, 'undo.jsonl')
+  }
+  get record(): string {
+    return join(this.home, 'record.json')
+  }
+  get ready(): string {
+    return join(this.home, 'ready.json')
+  }
+  get bundle(): string {
+    return join(this.home, 'bundle')
+  }
+  get etc(): string {
+    return join(this.home, 'etc')
+  }
+  /** The only directory of the host besides the slots that is inside the sandbox, read-only. */
+  get sockets(): string {
+    return join(this.home, 'sockets')
+  }
+  get pid(): string {
+    return join(this.home, 'pid')
+  }
+  get log(): string {
+    return join(this.home, 'runsc.log')
+  }
+  get panicLog(): string {
+    return join(this.home, 'panic.log')
+  }
+
+  /** Everything is the service's own, since the bundle holds the agent's token; the sockets are the guest's to reach. */
+  async make(): Promise<void> {
+    await mkdir(this.home, { recursive: true, mode: 0o700 })
+    await Promise.all([
+      mkdir(this.bundle, { mode: 0o700 }),
+      mkdir(this.etc, { mode: 0o700 }),
+      mkdir(this.sockets, { mode: 0o755 }),
+    ])
+  }
+
+  async writeBundle(spec: object, etc: Record<string, string>): Promise<void> {
+    await Promise.all([
+      writeFile(join(this.bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 }),
+      ...Object.entries(etc).map(async ([name, text]) => {
+        await writeFile(join(this.etc, name), text)
+        // Whatever the service's umask is, any user of the guest reads these.
+        await chmod(join(this.etc, name), 0o644)
+      }),
+    ])
+  }
+}
+
+/** Fsynced before the sandbox's process exists. */
+export interface SandboxRecord {
+  sandboxId: SandboxId
+  epoch: number
+  /** What the agent says to prove that it is this sandbox's. */
+  token: string
+}
+
+/** Written when `create` is done: only such a sandbox is found again. It need not outlive the host, nor do processes. */
+export interface ReadyRecord {
+  process: ProcessIdentity
+  volumes: MountedVolume[]
+}
+
+export function newToken(): string {
+  return randomBytes(32).toString('base64url')
+}
+
+export async function writeRecord(files: SandboxFiles, record: SandboxRecord): Promise<void> {
+  await writeDurably(files.record, JSON.stringify(record))
+}
+
+export async function readRecord(files: SandboxFiles): Promise<SandboxRecord | null> {
+  return readJson<SandboxRecord>(files.record)
+}
+
+export async function writeReady(files: SandboxFiles, ready: ReadyRecord): Promise<void> {
+  await writeFile(`${files.ready}.new`, JSON.stringify(ready), { mode: 0o600 })
+  await rename(`${files.ready}.new`, files.ready)
+}
+
+export async function readReady(files: SandboxFiles): Promise<ReadyRecord | null> {
+  return readJson<ReadyRecord>(files.ready)
+}
+
+async function readJson<T>(path: string): Promise<T | null> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
+  return text === null ? null : (JSON.parse(text) as T)
+}
+
+/**
+ * Whether the root's own /tmp can be bound over /tmp. A symlink there would make the host's kernel follow it on the
+ * host: an image is a guest's work as often as not.
+ */
+export async function hasRealTmp(root: string): Promise<boolean> {
+  const stat = await lstat(join(root, 'tmp')).catch(() => null)
+  return stat?.isDirectory() ?? false
+}

@@ -1,0 +1,77 @@
+/** Proves that gVisor works on this host by running a program in it; /dev/kvm and the like are never asked. */
+
+import { constants } from 'node:fs'
+import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SandtrailError } from '#libs/domain'
+import { missingControllers } from '../cgroup/v1.js'
+import { run } from '../host/command.js'
+import { forget, type RunscOptions, removeNullNetns } from './runsc.js'
+
+/** A start takes 0.1 s; runsc on a platform that does not work can hang for ever. */
+const PROBE_MS_MAX = 20_000
+
+/**
+ * @param stateDir a directory for the probe's files, which are removed again
+ * @throws SandtrailError UNAVAILABLE that says what is missing and what to do
+ */
+export async function probe(runsc: RunscOptions, agentBinary: string, stateDir: string): Promise<void> {
+  await executable(runsc.runsc, 'runsc', 'SANDTRAIL_RUNSC')
+  await executable(agentBinary, 'the agent', 'SANDTRAIL_AGENT')
+  const missing = missingControllers()
+  if (missing.length > 0) {
+    throw new SandtrailError(
+      'UNAVAILABLE',
+      `the host lacks these cgroup v1 controllers: ${missing.join(', ')}`,
+      {
+        hint: 'boot with systemd.unified_cgroup_hierarchy=0',
+        retryable: false,
+      },
+    )
+  }
+  await mkdir(stateDir, { recursive: true, mode: 0o700 })
+  const dir = await mkdtemp(join(stateDir, 'probe-'))
+  const own = { ...runsc, root: join(dir, 'runsc') }
+  try {
+    await runTrivial(own, dir, agentBinary)
+  } finally {
+    await forget(own, 'probe')
+    await removeNullNetns(own)
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+async function executable(path: string, what: string, key: string): Promise<void> {
+  await access(path, constants.X_OK).catch((cause: unknown) => {
+    throw new SandtrailError('UNAVAILABLE', `${what} cannot be executed at ${path}`, {
+      hint: `set ${key}, or run \`make setup\``,
+      retryable: false,
+      cause,
+    })
+  })
+}
+
+/** The agent without arguments says how it is used (exit code 64), which is all that is asked of it here. */
+const AGENT_USAGE = 64
+
+async function runTrivial(runsc: RunscOptions, dir: string, agentBinary: string): Promise<void> {
+  await mkdir(join(dir, 'root'))
+  const spec = {
+    ociVersion: '1.1.0',
+    process: { user: { uid: 0, gid: 0 }, args: ['/agent'], env: [], cwd: '/' },
+    root: { path: 'root', readonly: false },
+    mounts: [{ destination: '/agent', type: 'bind', source: agentBinary, options: ['ro'] }],
+    linux: { namespaces: ['pid', 'mount', 'network'].map((type) => ({ type })) },
+  }
+  await writeFile(join(dir, 'config.json'), JSON.stringify(spec))
+  const flags = [`--root=${runsc.root}`, `--platform=${runsc.platform}`, '--network=none', '--ignore-cgroups']
+  const args = [...flags, 'run', `--bundle=${dir}`, 'probe']
+  await run(runsc.runsc, args, { timeoutMs: PROBE_MS_MAX }).catch((cause: { exitCode?: number | null }) => {
+    if (cause.exitCode === AGENT_USAGE) return
+    throw new SandtrailError('UNAVAILABLE', `runsc runs no program on the platform ${runsc.platform}`, {
+      hint: 'SANDTRAIL_RUNSC_PLATFORM=ptrace works on every host, more slowly',
+      retryable: false,
+      cause,
+    })
+  })
+}

@@ -1,0 +1,60 @@
+/** A live gVisor sandbox, just made or found again. */
+
+import type { AgentSession } from '#libs/agent-client'
+import type { SandboxId } from '#libs/domain'
+import { killCgroup, oomKillsOf } from '../cgroup/v1.js'
+import type { Liveness } from '../host/liveness.js'
+import type { ProcessIdentity } from '../host/process.js'
+import type { MountedVolume, RunningSandbox, RuntimeExit } from '../runtime.js'
+import type { GuestSession } from './session.js'
+
+const KILL_MS_MAX = 10_000
+
+export interface RunningGvisorParts {
+  sandboxId: SandboxId
+  epoch: number
+  session: GuestSession
+  volumes: MountedVolume[]
+  process: ProcessIdentity
+  cgroupName: string
+  liveness: Liveness
+}
+
+export class RunningGvisor implements RunningSandbox {
+  readonly sandboxId: SandboxId
+  readonly epoch: number
+  readonly agent: AgentSession
+  readonly volumes: MountedVolume[]
+  readonly exited: Promise<RuntimeExit>
+  readonly session: GuestSession
+  private readonly cgroupName: string
+
+  constructor(parts: RunningGvisorParts) {
+    this.sandboxId = parts.sandboxId
+    this.epoch = parts.epoch
+    this.session = parts.session
+    this.agent = parts.session.agent
+    this.volumes = parts.volumes
+    this.cgroupName = parts.cgroupName
+    this.exited = parts.liveness.untilDead(parts.process).then(() => exitOf(parts.cgroupName))
+  }
+
+  async kill(graceMs: number): Promise<void> {
+    if (graceMs > 0) {
+      const asked = this.agent.shutdown(graceMs).catch(() => {}) // A guest that does not answer is killed all the same.
+      await Promise.race([this.exited, asked.then(() => this.exited), pause(graceMs)])
+    }
+    await killCgroup(this.cgroupName, KILL_MS_MAX)
+    await this.exited
+  }
+}
+
+/** From the kernel's count of the cgroup, which is there until `destroy`. */
+export async function exitOf(cgroupName: string): Promise<RuntimeExit> {
+  if ((await oomKillsOf(cgroupName)) > 0) return { kind: 'out-of-memory' }
+  return { kind: 'gone', detail: 'the sandbox process has ended' }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref())
+}

@@ -1,0 +1,109 @@
+/** Calls of the runsc program. Each has a time limit, because runsc can hang; what is left is then killed by cgroup. */
+
+import { spawn } from 'node:child_process'
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { CommandFailed, run, TOOL_PATH } from '../host/command.js'
+
+export interface RunscOptions {
+  /** The program. */
+  runsc: string
+  platform: 'systrap' | 'ptrace'
+  /** runsc's own state. */
+  root: string
+}
+
+export interface RunInput {
+  id: string
+  bundle: string
+  network: 'none' | 'sandbox'
+  /** The call moves itself there before it becomes runsc: nothing of it is ever out of the cgroup's reach. */
+  joinFile: string
+  pidFile: string
+  log: string
+  panicLog: string
+}
+
+/** A start takes 0.1 s on an idle host; a minute is for one that is drowning. */
+const RUN_MS_MAX = 45_000
+const DELETE_MS_MAX = 10_000
+/** Of runsc's own log, for an error's text. */
+const LOG_TAIL = 2048
+
+/**
+ * `runsc run --detach`: resolves when the agent's process has been started inside.
+ *
+ * @throws CommandFailed with the end of runsc's log; something of it may still run then.
+ */
+export async function runDetached(
+  options: RunscOptions,
+  input: RunInput,
+  signal: AbortSignal,
+): Promise<number> {
+  const flags = [
+    ...[`--root=${options.root}`, `--platform=${options.platform}`, `--network=${input.network}`],
+    // The root's writes must land in its subvolume, or a snapshot of that would be empty.
+    '--overlay2=none',
+    ...['--host-uds=open', '--allow-suid', '--cpu-num-from-quota'],
+    ...[`--log=${input.log}`, '--log-format=json', `--panic-log=${input.panicLog}`],
+  ]
+  const args = ['run', '--detach', `--pid-file=${input.pidFile}`, `--bundle=${input.bundle}`, input.id]
+  // If the worker dies here and its successor removes the cgroup first, the redirection fails and nothing starts.
+  const command = ['-c', 'echo $$ >"$0" && exec "$@"', input.joinFile, options.runsc, ...flags, ...args]
+  await spawnQuiet('/bin/sh', command, signal).catch(async (cause: unknown) => {
+    const log = await readFile(input.log, 'utf8').catch(() => '')
+    const exitCode = cause instanceof CommandFailed ? cause.exitCode : null
+    throw new CommandFailed(options.runsc, args, exitCode, log.slice(-LOG_TAIL), { cause })
+  })
+  return Number(await readFile(input.pidFile, 'utf8'))
+}
+
+/** Its stdio is /dev/null, because the guest's first process inherits it. */
+function spawnQuiet(file: string, args: string[], signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, {
+      stdio: 'ignore',
+      // A Ctrl-C at the worker's terminal is not for the sandboxes.
+      detached: true,
+      env: { PATH: TOOL_PATH },
+      timeout: RUN_MS_MAX,
+      killSignal: 'SIGKILL',
+      signal,
+    })
+    child.once('error', reject)
+    child.once('exit', (code) => (code === 0 ? resolve() : reject(new CommandFailed(file, args, code, ''))))
+  })
+}
+
+/** Makes runsc forget a container. Idempotent; falls back on removing its state when runsc fails or hangs. */
+export async function forget(options: RunscOptions, id: string): Promise<void> {
+  if ((await stateFiles(options, id)).length === 0) return
+  await run(options.runsc, [`--root=${options.root}`, 'delete', '--force', id], {
+    timeoutMs: DELETE_MS_MAX,
+  }).catch(() => {}) // Judged by what is left, below.
+  for (const name of await stateFiles(options, id)) await rm(join(options.root, name), { force: true })
+}
+
+/** Whether runsc has any state of the container. */
+export async function knows(options: RunscOptions, id: string): Promise<boolean> {
+  return (await stateFiles(options, id)).length > 0
+}
+
+async function stateFiles(options: RunscOptions, id: string): Promise<string[]> {
+  const names = await readdir(options.root).catch(() => [])
+  return names.filter((name) => name.startsWith(`${id}_`) || name === `runsc-${id}.sock`)
+}
+
+/** The ids that runsc has any state of. */
+export async function knownIds(options: RunscOptions): Promise<string[]> {
+  const names = await readdir(options.root).catch(() => [])
+  const ids = names.map((name) => /^(.+)_sandbox:.*$/.exec(name)?.[1] ?? /^runsc-(.+)\.sock$/.exec(name)?.[1])
+  return [...new Set(ids.filter((id) => id !== undefined))]
+}
+
+/** The empty netns that `--network=none` shares among its sandboxes; they keep it alive themselves. */
+export async function removeNullNetns(options: RunscOptions): Promise<void> {
+  const path = join(options.root, 'null-netns')
+  await run('umount', ['-l', path], { timeoutMs: DELETE_MS_MAX }).catch(() => {}) // Not mounted, most often.
+  await rm(path, { force: true })
+}
