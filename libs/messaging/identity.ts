@@ -31,15 +31,6 @@ export function publicKeyOf(seed: string): string {
   }
 }
 
-/** The public half of a seal key's seed. @throws SandtrailError INVALID_ARGUMENT, without the seed. */
-export function sealKeyOf(seed: string): string {
-  try {
-    return fromCurveSeed(encoder.encode(seed)).getPublicKey()
-  } catch {
-    throw new SandtrailError('INVALID_ARGUMENT', 'the seed of the seal key is not usable')
-  }
-}
-
 /**
  * Seals bytes so that only the holder of `publicKey` (`X…`) can open them. The sender's key is made for this one
  * message, so nothing that stays with us can open it. Text: `<sender's public key>.<base64>`.

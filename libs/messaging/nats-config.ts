@@ -35,8 +35,21 @@ export interface NatsConfig {
   limits?: Partial<NatsLimits>
   /** Paths of PEM files. With `caFile`, clients must show a certificate of it. */
   tls?: { certFile: string; keyFile: string; caFile?: string }
-  /** One server of a JetStream cluster; each needs a name of its own. */
-  cluster?: { serverName: string; name: string; host: string; port: number; routes: string[] }
+  cluster?: NatsCluster
+}
+
+/** One server of a JetStream cluster of three or more; each needs a name of its own. */
+export interface NatsCluster {
+  serverName: string
+  /** Of the cluster, the same on each. */
+  name: string
+  /** Where this server listens for the others. */
+  host: string
+  port: number
+  /** `nats://host:port` of the others. */
+  routes: string[]
+  /** What the servers show each other. Without it, whoever reaches the port is taken for a server. */
+  routeUser?: NatsUser
 }
 
 export interface NatsLimits {
@@ -178,12 +191,16 @@ function tlsOf({ certFile, keyFile, caFile }: NonNullable<NatsConfig['tls']>): o
   return { cert_file: certFile, key_file: keyFile, ...(caFile ? { ca_file: caFile, verify: true } : {}) }
 }
 
-function clusterOf({ name, host, port, routes }: NonNullable<NatsConfig['cluster']>): object {
-  return { name, host, port, routes }
+function clusterOf({ name, host, port, routes, routeUser }: NatsCluster): object {
+  if (!routeUser) return { name, host, port, routes }
+  const { user, password } = routeUser
+  const withUser = (route: string) => Object.assign(new URL(route), { username: user, password }).href
+  return { name, host, port, authorization: { user, password }, routes: routes.map(withUser) }
 }
 
-function check({ tenants, platformUsers, workers }: NatsConfig): void {
-  const users = [...platformUsers, ...tenants.flatMap((tenant) => tenant.users)]
+function check({ tenants, platformUsers, workers, cluster }: NatsConfig): void {
+  const routeUsers = cluster?.routeUser ? [cluster.routeUser] : []
+  const users = [...platformUsers, ...routeUsers, ...tenants.flatMap((tenant) => tenant.users)]
   const seen = new Set<string>()
   for (const { user, password } of users) {
     if (!USER.test(user)) throw new Error(`not a user name: ${JSON.stringify(user)}`)

@@ -26,30 +26,44 @@ export const DEAD_LETTERS = 'DEAD_LETTERS'
 /** Always empty; see `commands`. */
 const NO_DEDUPE = 'NO_DEDUPE'
 
-export interface StreamOptions {
-  /** Copies of each stream: 1, or 3 in a cluster. */
-  replicas?: number
-}
-
 const HOUR_MS = 3_600_000
 const MIB = 1024 ** 2
 const API_MS = 5_000
-const ENSURE_MS = 10_000
+/** A broker that has just started, or a cluster that elects, answers with errors for some seconds. */
+const ENSURE_MS = 30_000
+const RETRY_MS = 250
+/** What a cluster keeps of each stream, so that the loss of one server loses nothing. */
+const CLUSTER_REPLICAS = 3
 const STREAM_NOT_FOUND = 10059
 
 type Wanted = Partial<StreamConfig> & { name: string }
 
-/** Makes what is missing, mends what differs. Resolves with the names of the streams that had to be made. */
-export async function ensureStreams(messaging: Messaging, options: StreamOptions = {}): Promise<string[]> {
-  const jsm = await managerOf(messaging)
-  const made: string[] = []
-  for (const wanted of streamsWanted(options.replicas ?? 1)) {
+/**
+ * Makes what is missing, mends what differs. Resolves with the names of the streams that had to be made.
+ *
+ * @throws SandtrailError INTERNAL when a stream differs in what cannot be changed, UNAVAILABLE when the broker is not
+ * ready within 30 s.
+ */
+export async function ensureStreams(messaging: Messaging): Promise<string[]> {
+  const giveUpAt = performance.now() + ENSURE_MS
+  for (;;) {
     try {
-      const isNew = await messaging.link.while(ENSURE_MS, () => ensureStream(jsm, wanted))
-      if (isNew) made.push(wanted.name)
+      return await messaging.link.while(ENSURE_MS, () => ensureAll(messaging))
     } catch (error) {
-      throw transportError(error, `the stream ${wanted.name}`)
+      const told = transportError(error, 'the streams')
+      const mayPass = told instanceof SandtrailError && told.retryable
+      if (!mayPass || performance.now() > giveUpAt) throw told
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
+  }
+}
+
+async function ensureAll(messaging: Messaging): Promise<string[]> {
+  const jsm = await managerOf(messaging)
+  const replicas = messaging.connection.info?.cluster ? CLUSTER_REPLICAS : 1
+  const made: string[] = []
+  for (const wanted of streamsWanted(replicas)) {
+    if (await ensureStream(jsm, wanted)) made.push(wanted.name)
   }
   return made
 }
@@ -143,7 +157,8 @@ async function update(jsm: JetStreamManager, wanted: Wanted): Promise<StreamConf
   try {
     return (await jsm.streams.update(wanted.name, wanted)).config
   } catch (cause) {
-    if (cause instanceof JetStreamApiError) throw unusable(wanted.name, ['what cannot be changed'], cause)
+    if (cause instanceof JetStreamApiError && cause.status < 500)
+      throw unusable(wanted.name, ['what cannot be changed'], cause)
     throw cause
   }
 }

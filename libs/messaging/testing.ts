@@ -32,12 +32,12 @@ const PLATFORM_USER = { user: 'platform', password: 'platform-password-for-tests
 
 /** Starts a server with the configuration that production has, changed by `config`. */
 export async function startNats(config: Partial<NatsConfig> = {}): Promise<TestNats> {
-  const port = await freePort()
+  const port = config.port ?? (await freePort())
   const dir = await mkdtemp(join(tmpdir(), 'sandtrail-nats-'))
   const configFile = join(dir, 'nats.conf')
   const storeDir = join(dir, 'store')
   const base = { host: '127.0.0.1', port, storeDir, tenants: [], platformUsers: [PLATFORM_USER], workers: [] }
-  let settings: NatsConfig = { ...base, ...config }
+  let settings: NatsConfig = { ...base, ...config, port }
   let server: ChildProcess | null = null
 
   const start = async ({ wipe = false } = {}) => {
@@ -111,7 +111,8 @@ export function findNatsServer(): string {
   throw new Error(`nats-server ${version} is not in the cache: run scripts/setup.sh, or set NATS_SERVER_BIN`)
 }
 
-async function freePort(): Promise<number> {
+/** A port of loopback that nobody had a moment ago. */
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')
   const address = probe.address()

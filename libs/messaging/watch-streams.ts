@@ -6,7 +6,7 @@
 import type { StreamInfo } from '@nats-io/jetstream'
 import { POSITION_HEADER } from './events.js'
 import type { Listener, Messaging } from './messaging.js'
-import { EVENTS, ensureStreams, managerOf, type StreamOptions } from './streams.js'
+import { EVENTS, ensureStreams, managerOf } from './streams.js'
 
 /** What tells one EVENTS from another. */
 interface Sight {
@@ -26,12 +26,12 @@ const WATCH_MS = 5_000
 export async function watchStreams(
   messaging: Messaging,
   onLost: (lastPosition: bigint | null) => void | Promise<void>,
-  { everyMs = WATCH_MS, ...options }: StreamOptions & { everyMs?: number } = {},
+  { everyMs = WATCH_MS }: { everyMs?: number } = {},
 ): Promise<Listener> {
   let known: Sight | null = null
 
   const look = async () => {
-    await ensureStreams(messaging, options)
+    await ensureStreams(messaging)
     const info = await infoOf(messaging)
     const seen = { created: info.created, lastSeq: info.state.last_seq }
     const lost = known ? seen.created !== known.created || seen.lastSeq < known.lastSeq : seen.lastSeq === 0
