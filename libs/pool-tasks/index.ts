@@ -1,0 +1,2 @@
+export { type AskOptions, askWorker } from './ask.js'
+export { Jobs, type JobsOptions } from './jobs.js'
