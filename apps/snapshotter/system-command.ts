@@ -1,0 +1,3 @@
+import { systemCommandOf } from '#libs/command-handling'
+
+export const systemCommand = systemCommandOf('system:snapshotter')
