@@ -115,7 +115,7 @@ fn read(path: &str) -> String {
         return String::new();
     };
     let file = std::fs::File::from(fd);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(4096);
     if file.metadata().is_ok_and(|meta| meta.is_file()) {
         let _ = file.take(FILE_MAX).read_to_end(&mut bytes);
     }
