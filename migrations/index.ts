@@ -9,7 +9,6 @@ import { Secrets1790000000004 } from './4-secrets.js'
 import { ReadModels1790000000005 } from './5-read-models.js'
 import { AuditViews1790000000006 } from './6-audit-views.js'
 import { OpenExecs1790000000020 } from './20-open-execs.js'
-import { Images1790000000030 } from './30-images.js'
 import { Catalog1790000000100 } from './100-catalog.js'
 
 export { ensureLogin, type Login } from './logins.js'
@@ -23,7 +22,6 @@ export const migrations: (new () => MigrationInterface)[] = [
   ReadModels1790000000005,
   AuditViews1790000000006,
   OpenExecs1790000000020,
-  Images1790000000030,
   Catalog1790000000100,
 ]
 

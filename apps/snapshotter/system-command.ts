@@ -1,3 +1,0 @@
-import { systemCommandOf } from '#libs/command-handling'
-
-export const systemCommand = systemCommandOf('system:snapshotter')
