@@ -51,7 +51,7 @@ export async function ensureStreams(messaging: Messaging): Promise<string[]> {
       return await messaging.link.while(ENSURE_MS, () => ensureAll(messaging))
     } catch (error) {
       const told = transportError(error, 'the streams')
-      const mayPass = told instanceof SandtrailError && told.retryable
+      const mayPass = told instanceof SandtrailError && told.retryable && !isRefusal(error)
       if (!mayPass || performance.now() > giveUpAt) throw told
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
@@ -82,6 +82,11 @@ export function differences(wanted: object, held: object): string[] {
 
 export function isStreamMissing(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.code === STREAM_NOT_FOUND
+}
+
+/** 503 is a broker that is not ready; all else it would say again. */
+function isRefusal(error: unknown): error is JetStreamApiError {
+  return error instanceof JetStreamApiError && error.status !== 503
 }
 
 function streamsWanted(replicas: number): Wanted[] {
@@ -157,8 +162,7 @@ async function update(jsm: JetStreamManager, wanted: Wanted): Promise<StreamConf
   try {
     return (await jsm.streams.update(wanted.name, wanted)).config
   } catch (cause) {
-    if (cause instanceof JetStreamApiError && cause.status < 500)
-      throw unusable(wanted.name, ['what cannot be changed'], cause)
+    if (isRefusal(cause)) throw unusable(wanted.name, ['what cannot be changed'], cause)
     throw cause
   }
 }

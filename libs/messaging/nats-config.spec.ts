@@ -1,0 +1,57 @@
+import { expect, test } from '@jest/globals'
+import { createWorkerIdentity } from './identity.js'
+import { type NatsConfig, renderNatsConfig } from './nats-config.js'
+
+const WORKER = 'wk-01J0000000000000000000000A'
+const { publicKey } = createWorkerIdentity()
+const password = 'a-password-that-is-long'
+
+const config = (changes: Partial<NatsConfig> = {}): NatsConfig => ({
+  host: '127.0.0.1',
+  port: 4222,
+  storeDir: '/data',
+  tenants: [{ name: 'acme', users: [{ user: 'acme-app', password }] }],
+  platformUsers: [{ user: 'platform', password }],
+  workers: [{ id: WORKER, nkeyPublic: publicKey }],
+  ...changes,
+})
+
+test('only the platform has JetStream, and each tenant imports what bears its own name', () => {
+  const { accounts } = JSON.parse(renderNatsConfig(config()))
+  expect(
+    Object.entries(accounts).filter(([, account]) => Object.hasOwn(account as object, 'jetstream')),
+  ).toHaveLength(1)
+  const subjects = accounts['tenant-acme'].imports.map((entry: Record<string, { subject: string }>) => {
+    return (entry.service ?? entry.stream)!.subject
+  })
+  expect(subjects.every((subject: string) => subject.startsWith('v1.acme.'))).toBe(true)
+  const exported = accounts.PLATFORM.exports as { accounts: string[] }[]
+  expect(exported.every((entry) => entry.accounts.length === 1)).toBe(true)
+})
+
+for (const [what, changes] of Object.entries({
+  'a tenant that is a wildcard': { tenants: [{ name: '*', users: [] }] },
+  'a tenant that is there twice': { tenants: ['acme', 'acme'].map((name) => ({ name, users: [] })) },
+  'a worker with another’s kind of id': {
+    workers: [{ id: 'sb-01J0000000000000000000000A', nkeyPublic: publicKey }],
+  },
+  'a key that is none': { workers: [{ id: WORKER, nkeyPublic: 'UABC' }] },
+  'a user name with a dot': { platformUsers: [{ user: 'a.b', password }] },
+  'a user that is there twice': { platformUsers: [{ user: 'acme-app', password }] },
+  'a short password': { platformUsers: [{ user: 'platform', password: 'hunter2' }] },
+  'a password that would be read as a variable': {
+    platformUsers: [{ user: 'platform', password: `$${password}` }],
+  },
+  'a password that would end the string': { platformUsers: [{ user: 'platform', password: `${password}"` }] },
+})) {
+  test(`${what} is refused, and no password is told`, () => {
+    let message = ''
+    try {
+      renderNatsConfig(config(changes))
+    } catch (error) {
+      message = String(error)
+    }
+    expect(message).not.toBe('')
+    expect(message).not.toMatch(/hunter2|a-password/)
+  })
+}
