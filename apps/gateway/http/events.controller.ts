@@ -9,15 +9,8 @@ import { streamEvents } from '../lookup.js'
 import { fleetAt } from '../time-travel.js'
 import { eventView } from '../views/event.js'
 import { principalOf } from './auth.js'
-import { goneSignal, moment, PAGE_MAX, readQuery, repeated, wholeNumber } from './input.js'
-
-export const EVENTS_QUERY = {
-  type: repeated.optional(),
-  since: moment.optional(),
-  after: wholeNumber(0, Number.MAX_SAFE_INTEGER).optional(),
-  limit: wholeNumber(1, PAGE_MAX).default(100),
-}
-export const FLEET_QUERY = { at: moment.optional() }
+import { goneSignal, readQuery } from './input.js'
+import { EVENTS_QUERY, FLEET_QUERY } from './queries.js'
 
 /** Proxies give up on connections that say nothing. */
 const KEEP_ALIVE_MS = 15_000

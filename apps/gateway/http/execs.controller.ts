@@ -13,16 +13,12 @@ import { outputOfExec, resizeExec, writeStdin } from '../output.js'
 import { eventView } from '../views/event.js'
 import type { ExecView } from '../views/exec.js'
 import { principalOf } from './auth.js'
-import { flag, goneSignal, originOf, readQuery, requireBytes, wholeNumber } from './input.js'
-import { OUTPUT_QUERY, WAIT_QUERY } from './sandboxes.controller.js'
+import { goneSignal, originOf, readQuery, requireBytes } from './input.js'
+import { OUTPUT_QUERY, STDIN_QUERY, WAIT_QUERY } from './queries.js'
 import { sendOutput } from './send-output.js'
 
 const signalBody = sandboxSignal.omit({ execId: true })
 const resizeBody = sandboxExec.shape.pty.unwrap()
-export const STDIN_QUERY = {
-  offset: wholeNumber(0, Number.MAX_SAFE_INTEGER).default(0),
-  eof: flag.default(false),
-}
 
 @Controller('v1/execs')
 export class ExecsController {

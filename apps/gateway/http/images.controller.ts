@@ -13,8 +13,7 @@ import { importImage, readImage, uploadBlob } from '../images.js'
 import { readFromService } from '../service-reads.js'
 import { Public, principalOf } from './auth.js'
 import { goneSignal, originOf, readQuery, requireBytes } from './input.js'
-
-export const IMPORT_QUERY = { name: imageImport.shape.name.optional() }
+import { IMPORT_QUERY } from './queries.js'
 
 @Controller('v1')
 export class ImagesController {

@@ -4,13 +4,20 @@ import { z } from 'zod'
 import { imageImport, sandboxCreate, sandboxExec, sandboxSignal, volumeCreate } from '#libs/contract'
 import { CODES } from '#libs/domain'
 import { ANSWERS, type AnswerName } from './answers.js'
-import { EVENTS_QUERY, FLEET_QUERY } from './events.controller.js'
-import { STDIN_QUERY } from './execs.controller.js'
-import { IMPORT_QUERY } from './images.controller.js'
-import { AT_QUERY, LIST_QUERY, LOGS_QUERY, OUTPUT_QUERY, WAIT_QUERY } from './sandboxes.controller.js'
-import { VERIFY_QUERY } from './system.controller.js'
-import { tokenBody } from './tokens.controller.js'
-import { sandboxBody } from './volumes.controller.js'
+import {
+  AT_QUERY,
+  EVENTS_QUERY,
+  FLEET_QUERY,
+  IMPORT_QUERY,
+  LIST_QUERY,
+  LOGS_QUERY,
+  OUTPUT_QUERY,
+  STDIN_QUERY,
+  sandboxBody,
+  tokenBody,
+  VERIFY_QUERY,
+  WAIT_QUERY,
+} from './queries.js'
 
 interface Route {
   summary: string

@@ -2,7 +2,6 @@
 
 import { Body, Controller, Get, HttpCode, Param, Post, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
 import { type Accepted, sandboxExec } from '#libs/contract'
 import { SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
@@ -18,35 +17,11 @@ import { type EventView, eventView } from '../views/event.js'
 import type { ExecView } from '../views/exec.js'
 import type { SandboxView } from '../views/sandbox.js'
 import { principalOf } from './auth.js'
-import {
-  flag,
-  goneSignal,
-  moment,
-  originOf,
-  PAGE_MAX,
-  readQuery,
-  repeated,
-  WAIT_MS_MAX,
-  wholeNumber,
-} from './input.js'
+import { goneSignal, originOf, readQuery } from './input.js'
+import { AT_QUERY, LIST_QUERY, LOGS_QUERY, WAIT_QUERY } from './queries.js'
 import { sendOutput } from './send-output.js'
 
 const execBody = sandboxExec.omit({ sandboxId: true })
-export const LIST_QUERY = {
-  state: repeated.pipe(z.array(z.enum(['starting', 'running', 'stopping', 'ended']))).optional(),
-  tag: repeated.pipe(z.array(z.string().regex(/^[^=]+=/, 'must be like KEY=VALUE'))).optional(),
-  name: z.string().optional(),
-  limit: wholeNumber(1, PAGE_MAX).default(100),
-  cursor: z.string().optional(),
-}
-export const OUTPUT_QUERY = {
-  offset: wholeNumber(0, Number.MAX_SAFE_INTEGER).default(0),
-  follow: flag.default(false),
-  limit: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
-}
-export const LOGS_QUERY = { stream: z.enum(['stdout', 'stderr']).default('stdout'), ...OUTPUT_QUERY }
-export const WAIT_QUERY = { timeoutMs: wholeNumber(0, WAIT_MS_MAX).default(60_000) }
-export const AT_QUERY = { at: moment.optional() }
 
 @Controller('v1/sandboxes')
 export class SandboxesController {

@@ -2,7 +2,6 @@
 
 import { Controller, Get, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { z } from 'zod'
 import { Rejected } from '#libs/domain'
 import { Gateway } from '../gateway.js'
 import { checkHealth, isReady } from '../health.js'
@@ -10,8 +9,7 @@ import { verify } from '../verify.js'
 import { Public, principalOf } from './auth.js'
 import { readQuery } from './input.js'
 import { openApi } from './openapi.js'
-
-export const VERIFY_QUERY = { stream: z.string().max(200).optional() }
+import { VERIFY_QUERY } from './queries.js'
 
 @Controller()
 export class SystemController {

@@ -2,22 +2,13 @@
 
 import { Body, Controller, Delete, Get, Param, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
-import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
 import { Rejected } from '#libs/domain'
 import { createToken, listTokens, revokeToken } from '#libs/event-store'
 import { Gateway } from '../gateway.js'
 import { formatToken } from '../token.js'
 import { principalOf } from './auth.js'
-
-export const tokenBody = z.strictObject({
-  /** Who or what will use it. */
-  name: z
-    .string()
-    .min(1)
-    .max(64)
-    .regex(/^[^\p{Cc}]+$/u, 'must have no control characters'),
-})
+import { tokenBody } from './queries.js'
 
 @Controller('v1')
 export class TokensController {

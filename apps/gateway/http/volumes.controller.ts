@@ -2,7 +2,6 @@
 
 import { Body, Controller, Delete, Get, Param, Post, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
 import type { Accepted } from '#libs/contract'
 import { sendCommand } from '../commands.js'
@@ -12,11 +11,7 @@ import { readFromService } from '../service-reads.js'
 import { commitVolume, readVolume, type VolumeView } from '../volumes.js'
 import { principalOf } from './auth.js'
 import { goneSignal, originOf } from './input.js'
-
-export const sandboxBody = z.strictObject({
-  /** Id, unique prefix or live name. */
-  sandbox: z.string().min(1).max(64),
-})
+import { sandboxBody } from './queries.js'
 
 @Controller('v1/volumes')
 export class VolumesController {

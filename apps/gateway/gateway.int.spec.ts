@@ -1,0 +1,378 @@
+import { createHash } from 'node:crypto'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { makeId, type SandboxEvent } from '#libs/domain'
+import { subjects } from '#libs/messaging'
+import { CONTROLLERS } from './gateway.module.js'
+import { openApi, ROUTES } from './http/openapi.js'
+import { startTestGateway, type TestGateway, WORKER } from './testing.js'
+
+let gateway: TestGateway
+beforeAll(async () => {
+  gateway = await startTestGateway()
+}, 60_000)
+afterAll(() => gateway?.stop())
+
+const started: SandboxEvent = {
+  type: 'SandboxStarted',
+  typeVersion: 1,
+  data: { workerId: WORKER, epoch: 1, volumes: [] },
+}
+const finished = (exitCode: number): SandboxEvent => ({
+  type: 'SandboxFinished',
+  typeVersion: 1,
+  data: { exitCode, signal: null, staged: [] },
+})
+const summary = (text: string) => ({
+  bytes: text.length,
+  droppedBytes: 0,
+  sha256: createHash('sha256').update(text).digest('hex'),
+})
+const exited = (stdout: string) => ({
+  type: 'ExecExited' as const,
+  typeVersion: 1,
+  data: { exitCode: 7, signal: null, reason: 'exit' as const, stdout: summary(stdout), stderr: summary('') },
+})
+const create = async (body: object = {}): Promise<string> =>
+  (await gateway.ask('POST', '/v1/sandboxes', body)).body.sandboxId
+const exec = async (sandboxId: string, body: object = {}): Promise<string> => {
+  const answer = await gateway.ask('POST', `/v1/sandboxes/${sandboxId}/execs`, { argv: ['true'], ...body })
+  return answer.body.execId
+}
+
+describe('who may call', () => {
+  test.each([
+    ['no token', {}],
+    ['another scheme', { authorization: 'Basic abc' }],
+    ['an unknown token', { authorization: `Bearer st_ak-${'a'.repeat(16)}_as-${'b'.repeat(32)}` }],
+  ])('%s is refused with 401', async (_, headers) => {
+    const response = await fetch(new URL('/v1/sandboxes', gateway.url), { headers })
+    expect(response.status).toBe(401)
+    expect(await response.json()).toMatchObject({ error: { code: 'UNAUTHENTICATED', retryable: false } })
+  })
+
+  test('probes and the description need no token', async () => {
+    for (const path of ['/livez', '/readyz', '/openapi.json']) {
+      expect((await fetch(new URL(path, gateway.url))).status).toBe(200)
+    }
+  })
+
+  test('a token is made, works, is listed without its secret, and is refused once it is revoked', async () => {
+    const { body: made } = await gateway.ask('POST', '/v1/tokens', { name: 'ci' })
+    const headers = { authorization: `Bearer ${made.token}` }
+    expect(await gateway.ask('GET', '/v1/whoami', undefined, headers)).toMatchObject({
+      body: { tenant: 'acme', tokenId: made.id },
+    })
+    const { body: list } = await gateway.ask('GET', '/v1/tokens')
+    expect(JSON.stringify(list)).toContain(made.id)
+    expect(JSON.stringify(list)).not.toContain(made.token.split('_as-')[1])
+    await gateway.ask('DELETE', `/v1/tokens/${made.id}`)
+    expect((await gateway.ask('GET', '/v1/whoami', undefined, headers)).status).toBe(401)
+  })
+
+  test("another tenant's sandbox looks like none", async () => {
+    const id = await create()
+    const headers = { authorization: `Bearer ${await gateway.anotherTenantsToken()}` }
+    for (const path of ['', '/history', '/wait?timeoutMs=0', '/logs']) {
+      const answer = await gateway.ask('GET', `/v1/sandboxes/${id}${path}`, undefined, headers)
+      expect(answer).toMatchObject({ status: 404, body: { error: { code: 'SANDBOX_NOT_FOUND' } } })
+    }
+  })
+})
+
+describe('what is refused', () => {
+  test.each([
+    ['a misspelt field', { imagee: 'x' }, 'unknown field imagee'],
+    [
+      'a misspelt field deep inside',
+      { volumes: [{ volume: 'v', path: '/v', ro: true }] },
+      'unknown field volumes.0.ro',
+    ],
+    ['a bad value', { timeoutMs: -1 }, 'timeoutMs:'],
+  ])('%s is named', async (_, body, message) => {
+    const answer = await gateway.ask('POST', '/v1/sandboxes', body)
+    expect(answer).toMatchObject({ status: 400, body: { error: { code: 'INVALID_ARGUMENT' } } })
+    expect(answer.body.error.message).toContain(message)
+  })
+
+  test('a misspelt query, a bad body, a big body and an unknown route are coded errors', async () => {
+    expect(await gateway.ask('GET', '/v1/sandboxes?stat=x')).toMatchObject({ status: 400 })
+    expect(await gateway.ask('GET', '/v1/nothing')).toMatchObject({
+      status: 404,
+      body: { error: { code: 'NOT_FOUND' } },
+    })
+    const post = (body: string) =>
+      fetch(new URL('/v1/sandboxes', gateway.url), {
+        method: 'POST',
+        body,
+        headers: { authorization: `Bearer ${gateway.token}`, 'content-type': 'application/json' },
+      })
+    const damaged = await post('{')
+    expect([damaged.status, await damaged.json()]).toMatchObject([
+      400,
+      { error: { code: 'INVALID_ARGUMENT' } },
+    ])
+    const big = await post(JSON.stringify({ name: 'x'.repeat(2 ** 20) }))
+    expect([big.status, await big.json()]).toMatchObject([413, { error: { code: 'PAYLOAD_TOO_LARGE' } }])
+  })
+
+  test('a service that is not there is told at once', async () => {
+    const startedMs = performance.now()
+    expect(await gateway.ask('POST', '/v1/volumes', { name: 'v' })).toMatchObject({
+      status: 503,
+      body: { error: { code: 'UNAVAILABLE', retryable: true } },
+    })
+    expect(performance.now() - startedMs).toBeLessThan(2_000)
+  })
+})
+
+describe('sandboxes', () => {
+  test('a request sent again with its key has one effect, with another body it is refused', async () => {
+    const key = { 'idempotency-key': 'key-0000001' }
+    const first = await gateway.ask('POST', '/v1/sandboxes', { tags: { a: 'b' } }, key)
+    expect(first.status).toBe(201)
+    expect(await gateway.ask('POST', '/v1/sandboxes', { tags: { a: 'b' } }, key)).toEqual(first)
+    expect(await gateway.ask('POST', '/v1/sandboxes', {}, key)).toMatchObject({
+      status: 409,
+      body: { error: { code: 'COMMAND_ID_REUSED' } },
+    })
+  })
+
+  test('a sandbox is found by id, unique prefix and live name', async () => {
+    const id = await create({ name: 'web' })
+    expect((await gateway.ask('GET', `/v1/sandboxes/${id}`)).body).toMatchObject({
+      sandboxId: id,
+      state: 'starting',
+    })
+    expect((await gateway.ask('GET', '/v1/sandboxes/web')).body.sandboxId).toBe(id)
+    // The list of ids follows the ledger; no sequencer runs here.
+    await gateway.db.pool.query(
+      `insert into sandboxes (sandbox_id, tenant, state, tags, image_id, image_ref, created_at, position)
+       values ($1, 'acme', 'starting', '{}', 'im', 'base', now(), 1)`,
+      [id],
+    )
+    expect((await gateway.ask('GET', `/v1/sandboxes/${id.slice(0, 28)}`)).body.sandboxId).toBe(id)
+    expect((await gateway.ask('GET', '/v1/sandboxes?state=starting')).body.sandboxes).toMatchObject([
+      { sandboxId: id },
+    ])
+  })
+
+  test('wait answers within moments of the commit, or with the state when the time is up', async () => {
+    const id = await create()
+    expect((await gateway.ask('GET', `/v1/sandboxes/${id}/wait?timeoutMs=0`)).body.state).toBe('starting')
+    const waiting = gateway.ask('GET', `/v1/sandboxes/${id}/wait`)
+    await gateway.sandboxEvents(id, [started])
+    await gateway.sandboxEvents(id, [finished(3)])
+    expect((await waiting).body).toMatchObject({
+      state: 'ended',
+      exitCode: 3,
+      terminalEvent: 'SandboxFinished',
+    })
+  })
+
+  test('the history has every event, and --at the state that they told then', async () => {
+    const id = await create()
+    await gateway.sandboxEvents(id, [started])
+    await gateway.sandboxEvents(id, [finished(0)])
+    const { events } = (await gateway.ask('GET', `/v1/sandboxes/${id}/history`)).body
+    expect(events.map(({ type }: { type: string }) => type)).toEqual([
+      'SandboxCreated',
+      'SandboxPlaced',
+      'SandboxStarted',
+      'SandboxFinished',
+    ])
+    expect(events[0]).toMatchObject({
+      position: null,
+      actor: expect.stringMatching(/^token:ak-/),
+      version: 1,
+    })
+    const at = encodeURIComponent(events[0].time)
+    expect((await gateway.ask('GET', `/v1/sandboxes/${id}?at=${at}`)).body.state).toBe('starting')
+    const now = encodeURIComponent(events[3].time)
+    const { sandboxes } = (await gateway.ask('GET', `/v1/fleet?at=${now}`)).body
+    expect(sandboxes.find((one: { sandboxId: string }) => one.sandboxId === id)).toMatchObject({
+      state: 'ended',
+    })
+    expect(await gateway.ask('GET', `/v1/sandboxes/${id}?at=2020-01-01`)).toMatchObject({ status: 404 })
+  })
+})
+
+describe('execs', () => {
+  test('one call starts a program and waits for its end', async () => {
+    const sandboxId = await create()
+    const answer = gateway.ask('POST', `/v1/sandboxes/${sandboxId}/execs`, { argv: ['true'], waitMs: 10_000 })
+    const execId = await firstExecOf(sandboxId)
+    await gateway.execEvents(execId, [{ type: 'ExecStarted', typeVersion: 1, data: { pid: 2 } }, exited('')])
+    expect(await answer).toMatchObject({
+      status: 201,
+      body: { execId, exec: { exitCode: 7, state: 'ended' } },
+    })
+  })
+
+  test('an answer to a wait costs little more than the commit', async () => {
+    const sandboxId = await create()
+    const took: number[] = []
+    for (let i = 0; i < 20; i++) {
+      const execId = await exec(sandboxId)
+      const waiting = gateway.ask('GET', `/v1/execs/${execId}/wait`)
+      await waiterOf(execId)
+      await gateway.execEvents(execId, [exited('')])
+      const committedMs = performance.now()
+      await waiting
+      took.push(performance.now() - committedMs)
+    }
+    took.sort((a, b) => a - b)
+    console.info(`wait after commit: median ${took[10]!.toFixed(1)} ms, most ${took[19]!.toFixed(1)} ms`)
+    expect(took[10]).toBeLessThan(100)
+  })
+
+  test("output is the worker's bytes, asked for with a token for this sandbox", async () => {
+    const sandboxId = await create()
+    const execId = await exec(sandboxId)
+    const bytes = Buffer.from([0, 255, 10, 13, 128])
+    gateway.serve((request, response) => {
+      expect(request.url).toBe(`/v1/sandboxes/${sandboxId}/execs/${execId}/output/stdout?offset=3&follow=1`)
+      const claims = request.headers.authorization!.split('.')[1]!
+      expect(JSON.parse(Buffer.from(claims, 'base64url').toString())).toMatchObject({
+        sub: sandboxId,
+        aud: WORKER,
+      })
+      response.writeHead(200, { 'sandtrail-offset': '3', 'sandtrail-end': '1' }).end(bytes)
+    })
+    const response = await fetch(
+      new URL(`/v1/execs/${execId}/output/stdout?offset=3&follow=1`, gateway.url),
+      {
+        headers: { authorization: `Bearer ${gateway.token}` },
+      },
+    )
+    expect(response.headers.get('sandtrail-offset')).toBe('3')
+    expect(response.headers.get('sandtrail-end')).toBe('1')
+    expect(Buffer.from(await response.arrayBuffer())).toEqual(bytes)
+  })
+
+  test('a stream that breaks at the worker breaks at the caller: it never looks whole', async () => {
+    const execId = await exec(await create())
+    gateway.serve((_request, response) => {
+      response.writeHead(200).write('half')
+      setImmediate(() => response.destroy())
+    })
+    const response = await fetch(new URL(`/v1/execs/${execId}/output/stdout?follow=1`, gateway.url), {
+      headers: { authorization: `Bearer ${gateway.token}` },
+    })
+    await expect(response.text()).rejects.toThrow()
+  })
+
+  test('bytes that are gone are told with the offset to go on from', async () => {
+    const execId = await exec(await create())
+    const error = { code: 'OUTPUT_DROPPED', message: 'gone', hint: null, retryable: false }
+    gateway.serve((_request, response) => {
+      response.writeHead(410).end(JSON.stringify({ error, firstOffset: 42 }))
+    })
+    expect(await gateway.ask('GET', `/v1/execs/${execId}/output/stdout`)).toMatchObject({
+      status: 410,
+      body: { error: { code: 'OUTPUT_DROPPED' }, firstOffset: 42 },
+    })
+  })
+
+  test('stdin goes to the worker byte for byte, and its answer comes back', async () => {
+    const execId = await exec(await create(), { stdin: 'open' })
+    const sent = Buffer.alloc(600_000, 'abc')
+    gateway.serve((request, response) => {
+      const got: Buffer[] = []
+      request.on('data', (chunk) => got.push(chunk))
+      request.on('end', () => {
+        expect(Buffer.concat(got).equals(sent)).toBe(true)
+        expect(request.url).toMatch(/stdin\?offset=5&eof=1$/)
+        response.end(JSON.stringify({ acceptedTo: 5 + sent.length }))
+      })
+    })
+    const response = await fetch(new URL(`/v1/execs/${execId}/stdin?offset=5&eof=1`, gateway.url), {
+      method: 'PUT',
+      body: sent,
+      headers: { authorization: `Bearer ${gateway.token}`, 'content-type': 'application/octet-stream' },
+    })
+    expect(await response.json()).toEqual({ acceptedTo: 600_005 })
+  })
+
+  test('a worker with another certificate is not believed', async () => {
+    const execId = await exec(await create())
+    const { rows } = await gateway.db.pool.query('select info from workers')
+    // A certificate that parses, of somebody else.
+    const other = (await import('node:tls')).rootCertificates[0]!
+    await gateway.db.pool.query('update workers set info = info || $1', [{ certificate: other }])
+    await expireAddress()
+    expect(await gateway.ask('GET', `/v1/execs/${execId}/output/stdout`)).toMatchObject({ status: 503 })
+    await gateway.db.pool.query('update workers set info = $1', [rows[0].info])
+  })
+})
+
+describe('reads over NATS', () => {
+  const read = async (aggregate: string, verb: string, body: object) => {
+    const client = await gateway.nats.connect()
+    return await client.request(subjects.request('acme', aggregate, verb), body)
+  }
+
+  test('state, end and output of an exec', async () => {
+    const sandboxId = await create()
+    const execId = await exec(sandboxId)
+    expect(await read('sandbox', 'get', { sandboxId })).toMatchObject({
+      sandbox: { sandboxId, state: 'starting' },
+    })
+    gateway.serve((_request, response) => response.writeHead(200, { 'sandtrail-offset': '0' }).end('42\n'))
+    const waiting = read('exec', 'wait', { execId })
+    await gateway.execEvents(execId, [exited('42\n')])
+    expect(await waiting).toMatchObject({ exec: { execId, exitCode: 7 } })
+    expect(await read('exec', 'output', { execId, stream: 'stdout' })).toMatchObject({
+      dataBase64: Buffer.from('42\n').toString('base64'),
+      offset: 0,
+      end: true,
+    })
+  })
+
+  test('a bad field is named', async () => {
+    await expect(
+      read('exec', 'output', { execId: makeId('ex', 1, Buffer.alloc(10)), stream: 'x' }),
+    ).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    await expect(read('events', 'read', { types: ['Nonsense'] })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    })
+  })
+})
+
+test('the OpenAPI document has every route, and no other', () => {
+  const PATH = 'path'
+  const METHODS = ['GET', 'POST', 'PUT', 'DELETE']
+  const served = CONTROLLERS.flatMap((controller) => {
+    const base = Reflect.getMetadata(PATH, controller) as string
+    return Object.getOwnPropertyNames(controller.prototype).flatMap((name) => {
+      const handler = (controller.prototype as unknown as Record<string, object>)[name]!
+      const path = Reflect.getMetadata(PATH, handler) as string | undefined
+      if (path === undefined || name === 'constructor') return []
+      const full = [base, path].filter((part) => part !== '/' && part !== '').join('/')
+      return [
+        `${METHODS[Reflect.getMetadata('method', handler) as number]} /${full.replace(/:(\w+)/g, '{$1}')}`,
+      ]
+    })
+  })
+  expect(served.sort()).toEqual(Object.keys(ROUTES).sort())
+  expect(JSON.stringify(openApi())).toContain('"openapi":"3.1.0"')
+})
+
+async function firstExecOf(sandboxId: string): Promise<string> {
+  for (;;) {
+    const { execs } = (await gateway.ask('GET', `/v1/sandboxes/${sandboxId}/execs`)).body
+    if (execs.length > 0) return execs[0].execId
+  }
+}
+
+/** Until the wait's request has reached the gateway: its own look at the log has ended by then. */
+async function waiterOf(execId: string): Promise<void> {
+  await gateway.ask('GET', `/v1/execs/${execId}`)
+  await gateway.ask('GET', `/v1/execs/${execId}`)
+}
+
+/** A worker's address is looked up again after a failed request: this makes one fail. */
+async function expireAddress(): Promise<void> {
+  const execId = await exec(await create())
+  gateway.serve((request) => request.socket.destroy())
+  await gateway.ask('GET', `/v1/execs/${execId}/output/stdout`)
+}
