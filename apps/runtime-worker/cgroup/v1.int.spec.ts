@@ -24,11 +24,11 @@ const children: ChildProcess[] = []
 
 afterEach(async () => {
   await killCgroup(name, 5_000)
-  await removeCgroup(name)
+  removeCgroup(name)
   for (const child of children.splice(0)) {
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
   }
-  expect(await cgroupExists(name)).toBe(false)
+  expect(cgroupExists(name)).toBe(false)
 })
 
 /** A shell that joins these controllers' cgroups and then runs `script`. */
@@ -44,7 +44,7 @@ const value = (controller: string, file: string) =>
   readFileSync(join(roots.get(controller)!, name, file), 'utf8').trim()
 
 test('limits are in force', async () => {
-  await createCgroup(name, limits)
+  createCgroup(name, limits)
   expect(value('memory', 'memory.limit_in_bytes')).toBe(String(limits.memoryBytes))
   expect(value('memory', 'memory.swappiness')).toBe('0')
   expect(value('cpu', 'cpu.shares')).toBe('256')
@@ -53,27 +53,27 @@ test('limits are in force', async () => {
 })
 
 test('without a limit of CPU there is no quota', async () => {
-  await createCgroup(name, { ...limits, cpuLimitMillis: null })
+  createCgroup(name, { ...limits, cpuLimitMillis: null })
   expect(value('cpu', 'cpu.cfs_quota_us')).toBe('-1')
 })
 
 test('a process can join every hierarchy, cpuset included', async () => {
-  await createCgroup(name, limits)
+  createCgroup(name, limits)
   const child = start('echo in; exec sleep 60', ...roots.keys())
   expect(String((await once(child.stdout!, 'data'))[0])).toBe('in\n')
-  expect(await processesOf(name)).toEqual([child.pid])
+  expect(processesOf(name)).toEqual([child.pid])
 })
 
 test('a fork bomb is killed to the last process', async () => {
-  await createCgroup(name, limits)
+  createCgroup(name, limits)
   start('b() { b & b & sleep 60; }; b', 'freezer', 'pids')
-  expect(await until(async () => (await processesOf(name)).length > 30, { timeoutMs: 10_000 })).toBe(true)
+  expect(await until(async () => processesOf(name).length > 30, { timeoutMs: 10_000 })).toBe(true)
   expect(await killCgroup(name, 5_000)).toBe(true)
-  expect(await processesOf(name)).toEqual([])
+  expect(processesOf(name)).toEqual([])
 })
 
 test('a group that was left frozen is killed too', async () => {
-  await createCgroup(name, limits)
+  createCgroup(name, limits)
   const child = start('echo in; sleep 60', 'freezer')
   await once(child.stdout!, 'data')
   await writeFile(join(roots.get('freezer')!, name, 'freezer.state'), 'FROZEN')
@@ -81,28 +81,28 @@ test('a group that was left frozen is killed too', async () => {
 })
 
 test('a kill for want of memory is counted', async () => {
-  await createCgroup(name, limits)
-  expect(await oomKillsOf(name)).toBe(0)
+  createCgroup(name, limits)
+  expect(oomKillsOf(name)).toBe(0)
   await once(start('exec tail /dev/zero', 'freezer', 'memory'), 'exit')
-  expect(await oomKillsOf(name)).toBe(1)
+  expect(oomKillsOf(name)).toBe(1)
 })
 
 test('removal takes the last sandbox’s parent along, and is safe to repeat', async () => {
-  await createCgroup(name, limits)
-  await removeCgroup(name)
-  await removeCgroup(name)
+  createCgroup(name, limits)
+  removeCgroup(name)
+  removeCgroup(name)
   expect(existsSync(join(roots.get('memory')!, name, '..'))).toBe(false)
 })
 
 test('nothing is known of a cgroup that is not there', async () => {
-  expect(await processesOf(name)).toEqual([])
-  expect(await oomKillsOf(name)).toBe(0)
+  expect(processesOf(name)).toEqual([])
+  expect(oomKillsOf(name)).toBe(0)
   expect(await killCgroup(name, 100)).toBe(true)
 })
 
 test('what can join is nothing once the directory is gone', async () => {
-  await createCgroup(name, limits)
-  await removeCgroup(name)
+  createCgroup(name, limits)
+  removeCgroup(name)
   const child = spawn('sh', ['-c', 'echo $$ >"$0" && exec "$@"', joinFile(name), 'echo', 'started'], {
     stdio: ['ignore', 'pipe', 'ignore'],
   })

@@ -83,11 +83,11 @@ export class Creation {
     const [bindTmp, [slots, volumes]] = await together([
       this.step('root', () => this.makeRoot()),
       this.makeSlots(),
-      this.step('cgroup', () => createCgroup(this.cgroupName, limitsOf(spec))),
+      this.step('cgroup', async () => createCgroup(this.cgroupName, limitsOf(spec))),
       this.step('network', async () => (link ? networks.make(link) : undefined)),
     ] as const)
     const session = await this.step('bundle', async () => {
-      await this.writeBundle(pool.rootPath(sandboxId), slots, bindTmp, link)
+      this.writeBundle(pool.rootPath(sandboxId), slots, bindTmp, link)
       this.session = await openSession(
         this.request,
         this.files,
@@ -121,7 +121,7 @@ export class Creation {
   /** Everything that will be made is on record, by one fsync, before any of it exists. */
   private async writeDown(): Promise<SandboxLink | null> {
     const { sandboxId, epoch, spec } = this.request
-    await this.files.make()
+    this.files.make()
     const link = spec.network === 'open' ? await this.tools.networks.reserve() : null
     await together([
       this.undo.add([
@@ -160,7 +160,7 @@ export class Creation {
     return [dir, volumes]
   }
 
-  private async writeBundle(root: string, slots: string, bindTmp: boolean, link: SandboxLink | null) {
+  private writeBundle(root: string, slots: string, bindTmp: boolean, link: SandboxLink | null) {
     const { sandboxId, spec } = this.request
     const { sockets, etc } = this.files
     const config = ociSpec({
@@ -172,7 +172,7 @@ export class Creation {
       cgroupName: this.cgroupName,
       netnsPath: link && netnsPath(link.netns),
     })
-    await this.files.writeBundle(config, etcFiles(hostnameOf(sandboxId, spec.name), link))
+    this.files.writeBundle(config, etcFiles(hostnameOf(sandboxId, spec.name), link))
   }
 
   private async startContainer(link: SandboxLink | null) {

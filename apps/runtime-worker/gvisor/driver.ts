@@ -96,7 +96,7 @@ export class GvisorDriver implements RuntimeDriver {
     const [record, ready] = [await readRecord(files), await readReady(files)]
     if (!record || !ready || record.epoch !== request.epoch || !isAlive(ready.process)) return null
     // The same pid and start time in the cgroup that was made for it: it cannot be anything else.
-    if (!(await processesOf(this.cgroupName(request.sandboxId))).includes(ready.process.pid)) return null
+    if (!processesOf(this.cgroupName(request.sandboxId)).includes(ready.process.pid)) return null
     await this.adoptNetwork(files)
     const session = await openSession(request, files, record.token, this.options.log, () =>
       this.liveness.look(),
@@ -125,9 +125,9 @@ export class GvisorDriver implements RuntimeDriver {
       if (isId('sb', id) && !this.isOwned(id, known)) await forget(this.runsc, id)
     }
     const parent = `sandtrail-${this.options.instance}`
-    for (const id of await cgroupsBelow(parent)) {
+    for (const id of cgroupsBelow(parent)) {
       if (!isId('sb', id) || this.isOwned(id, known)) continue
-      if (await killCgroup(`${parent}/${id}`, EXIT_MS_MAX)) await removeCgroup(`${parent}/${id}`)
+      if (await killCgroup(`${parent}/${id}`, EXIT_MS_MAX)) removeCgroup(`${parent}/${id}`)
     }
     await this.options.pool.sweep({ sandboxes: new Set([...known, ...this.creating]) })
     await this.networks.removeUnused()

@@ -1,7 +1,8 @@
 /** The driver's own directory of a sandbox, `<dir>/runtime`: all of it goes when nothing is left to undo. */
 
 import { randomBytes } from 'node:crypto'
-import { chmod, lstat, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { lstat, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SandboxId } from '#libs/domain'
 import { writeDurably } from '../host/durable.js'
@@ -44,24 +45,21 @@ export class SandboxFiles {
   }
 
   /** Everything is the service's own, since the bundle holds the agent's token; the sockets are the guest's to reach. */
-  async make(): Promise<void> {
-    await mkdir(this.home, { recursive: true, mode: 0o700 })
-    await Promise.all([
-      mkdir(this.bundle, { mode: 0o700 }),
-      mkdir(this.etc, { mode: 0o700 }),
-      mkdir(this.sockets, { mode: 0o755 }),
-    ])
+  make(): void {
+    mkdirSync(this.home, { recursive: true, mode: 0o700 })
+    mkdirSync(this.bundle, { mode: 0o700 })
+    mkdirSync(this.etc, { mode: 0o700 })
+    mkdirSync(this.sockets, { mode: 0o755 })
   }
 
-  async writeBundle(spec: object, etc: Record<string, string>): Promise<void> {
-    await Promise.all([
-      writeFile(join(this.bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 }),
-      ...Object.entries(etc).map(async ([name, text]) => {
-        await writeFile(join(this.etc, name), text)
-        // Whatever the service's umask is, any user of the guest reads these.
-        await chmod(join(this.etc, name), 0o644)
-      }),
-    ])
+  /** Small files that nobody needs after a power cut: written at once, without the threads that fsyncs occupy. */
+  writeBundle(spec: object, etc: Record<string, string>): void {
+    writeFileSync(join(this.bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 })
+    for (const [name, text] of Object.entries(etc)) {
+      writeFileSync(join(this.etc, name), text)
+      // Whatever the service's umask is, any user of the guest reads these.
+      chmodSync(join(this.etc, name), 0o644)
+    }
   }
 }
 

@@ -50,8 +50,8 @@ export class RunningGvisor implements RunningSandbox {
 }
 
 /** From the kernel's count of the cgroup, which is there until `destroy`. */
-export async function exitOf(cgroupName: string): Promise<RuntimeExit> {
-  if ((await oomKillsOf(cgroupName)) > 0) return { kind: 'out-of-memory' }
+export function exitOf(cgroupName: string): RuntimeExit {
+  if (oomKillsOf(cgroupName) > 0) return { kind: 'out-of-memory' }
   return { kind: 'gone', detail: 'the sandbox process has ended' }
 }
 

@@ -39,9 +39,9 @@ export function gvisorUndoers(
     },
     cgroup: {
       undo: async ({ name }) => {
-        if (await killCgroup(name, KILL_MS_MAX)) await removeCgroup(name)
+        if (await killCgroup(name, KILL_MS_MAX)) removeCgroup(name)
       },
-      isGone: async ({ name }) => !(await cgroupExists(name)),
+      isGone: async ({ name }) => !cgroupExists(name),
     },
     network: {
       undo: ({ index }) => networks.remove(index),

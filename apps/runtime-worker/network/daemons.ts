@@ -49,7 +49,7 @@ export class Daemons {
   /** Starts it and resolves when it serves. */
   async start(name: DaemonName): Promise<ProcessIdentity> {
     await mkdir(this.options.dir, { recursive: true, mode: 0o700 })
-    await createCgroup(this.options.cgroupName, LIMITS)
+    createCgroup(this.options.cgroupName, LIMITS)
     const identity = await this.launch(name === 'uplink' ? this.uplink() : this.resolver())
     await writeDurably(this.identityFile(name), JSON.stringify(identity))
     const serves = await until(() => this.serves(name), { timeoutMs: START_MS_MAX, everyMs: 10 })
@@ -59,7 +59,7 @@ export class Daemons {
 
   async killAll(): Promise<void> {
     await killCgroup(this.options.cgroupName, KILL_MS_MAX)
-    await removeCgroup(this.options.cgroupName)
+    removeCgroup(this.options.cgroupName)
   }
 
   private identityFile(name: DaemonName): string {

@@ -45,7 +45,7 @@ afterAll(async () => {
   await networks?.remove(sibling.index)
   await networks?.stop()
   expect((await listNetns()).filter((name) => name.includes(instance))).toEqual([])
-  expect(await processesOf(`sandtrail-${instance}/network`)).toEqual([])
+  expect(processesOf(`sandtrail-${instance}/network`)).toEqual([])
   await world?.remove()
   await rm(dir, { recursive: true })
 })
@@ -202,7 +202,7 @@ async function dropped(): Promise<number> {
 }
 
 async function pidOf(name: string): Promise<number> {
-  for (const pid of await processesOf(`sandtrail-${instance}/network`)) {
+  for (const pid of processesOf(`sandtrail-${instance}/network`)) {
     const said = await runIn(routingNetns(instance), 'cat', [`/proc/${pid}/comm`]).catch(() => '')
     if (said.trim() === name) return pid
   }
