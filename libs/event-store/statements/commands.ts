@@ -67,7 +67,6 @@ const DELETE_EXPIRED = `
     where expires_at < clock_timestamp() - interval '7 days'
     order by expires_at
     limit $1
-    for update skip locked
   )
 `
 

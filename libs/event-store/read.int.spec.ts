@@ -1,0 +1,81 @@
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { append } from './append.js'
+import { load } from './load.js'
+import { lastPosition, readAll, readStream } from './read.js'
+import { createTestDatabase, type TestDatabase } from './testing.js'
+import { placeAll } from './testing-ledger.js'
+import { event, request } from './testing-requests.js'
+
+let db: TestDatabase
+const NOON = new Date('2026-11-24T12:00:00Z')
+const later = (minutes: number) => new Date(NOON.getTime() + minutes * 60_000)
+
+beforeAll(async () => {
+  db = await createTestDatabase()
+  for (const [minute, tenant, stream, version, type] of [
+    [0, 'acme', 'a', 0, 'Opened'],
+    [1, 'umbrella', 'b', 0, 'Opened'],
+    [2, 'acme', 'a', 1, 'Added'],
+    [3, 'acme', 'a', 2, 'Added'],
+    [4, 'acme', 'c', 0, 'Opened'],
+  ] as const) {
+    const writes = [{ stream, expectedVersion: version, events: [event(type, { n: minute })] }]
+    await append(db.pool, request({ tenant, at: later(minute), writes }))
+  }
+  await placeAll(db.pool)
+})
+afterAll(() => db.drop())
+
+const positions = async (options: Parameters<typeof readAll>[1]) =>
+  (await readAll(db.pool, options)).map((each) => Number(each.position))
+
+test('reads by position, filtered', async () => {
+  expect(await positions({})).toEqual([1, 2, 3, 4, 5])
+  expect(await positions({ afterPosition: 2n, limit: 2 })).toEqual([3, 4])
+  expect(await positions({ untilPosition: 2n })).toEqual([1, 2])
+  expect(await positions({ tenant: 'umbrella' })).toEqual([2])
+  expect(await positions({ types: ['Opened'] })).toEqual([1, 2, 5])
+  expect(await positions({ stream: 'a' })).toEqual([1, 3, 4])
+  expect(await positions({ since: later(3) })).toEqual([4, 5])
+  expect(await lastPosition(db.pool)).toBe(5n)
+})
+
+test('reads a stream from a version on', async () => {
+  const versions = async (options: object) =>
+    (await readStream(db.pool, 'a', options)).map((each) => each.version)
+  expect(await versions({})).toEqual([1, 2, 3])
+  expect(await versions({ fromVersion: 2, limit: 1 })).toEqual([2])
+  expect(await readStream(db.pool, 'none')).toEqual([])
+})
+
+const sum = {
+  initial: 0,
+  evolve: (total: number, { data }: { data: object }) => total + (data as { n: number }).n,
+}
+
+test('folds a stream as it is, as it was at a version, and as it was at a moment', async () => {
+  expect(await load(db.pool, sum, 'a')).toEqual({ state: 5, version: 3 })
+  expect(await load(db.pool, sum, 'a', { version: 2 })).toEqual({ state: 2, version: 2 })
+  expect(await load(db.pool, sum, 'a', { at: later(2) })).toEqual({ state: 2, version: 2 })
+  expect(await load(db.pool, sum, 'none')).toEqual({ state: 0, version: 0 })
+})
+
+test('an old version of an event is brought up to date, step by step, before it is folded', async () => {
+  const upcasts = {
+    Added: {
+      1: ({ n }: object & { n?: unknown }) => ({ m: Number(n) }),
+      2: (data: object) => ({ n: (data as { m: number }).m * 100 }),
+    },
+  }
+  const versions: number[] = []
+  const counting = {
+    initial: 0,
+    upcasts,
+    evolve: (total: number, { typeVersion, data }: { typeVersion: number; data: object }) => {
+      versions.push(typeVersion)
+      return total + (data as { n: number }).n
+    },
+  }
+  expect(await load(db.pool, counting, 'a')).toEqual({ state: 500, version: 3 })
+  expect(versions).toEqual([1, 3, 3])
+})
