@@ -1,4 +1,4 @@
-/** The runtime and the pool that the configuration asks for. */
+/** The runtime and the pool that the configuration asks for. Only the chosen driver is loaded. */
 
 import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -6,8 +6,6 @@ import { SandtrailError } from '#libs/domain'
 import type { Log } from '#libs/service'
 import { Pool } from '#libs/storage'
 import type { WorkerConfig } from './config.js'
-import { FakeDriver } from './fake/driver.js'
-import { GvisorDriver } from './gvisor/driver.js'
 import type { RuntimeDriver } from './runtime.js'
 
 export interface Runtime {
@@ -15,6 +13,8 @@ export interface Runtime {
   driver: RuntimeDriver
   /** Null for the fake, which has neither images nor volumes. */
   pool: Pool | null
+  /** Where a guest sees its directory of mount slots. */
+  guestSlots: string
   disk(): Promise<{ totalBytes: number; freeBytes: number }>
   stop(): Promise<void>
 }
@@ -31,6 +31,10 @@ async function gvisorRuntime(config: WorkerConfig, log: Log): Promise<Runtime> {
     })
   }
   const pool = await Pool.open(poolDir)
+  const [{ GvisorDriver }, { GUEST }] = await Promise.all([
+    import('./gvisor/driver.js'),
+    import('./gvisor/bundle.js'),
+  ])
   const driver = new GvisorDriver({
     runsc,
     platform: config.SANDTRAIL_RUNSC_PLATFORM,
@@ -45,6 +49,7 @@ async function gvisorRuntime(config: WorkerConfig, log: Log): Promise<Runtime> {
     name: 'gvisor',
     driver,
     pool,
+    guestSlots: GUEST.slots,
     disk: async () => ({ ...(await diskOf(poolDir)), freeBytes: await pool.freeBytes() }),
     async stop() {
       await driver.stop()
@@ -56,8 +61,16 @@ async function gvisorRuntime(config: WorkerConfig, log: Log): Promise<Runtime> {
 async function fakeRuntime(config: WorkerConfig, log: Log): Promise<Runtime> {
   log.warn('the fake runtime isolates nothing: for load and simulation only')
   const stateDir = config.SANDTRAIL_WORKER_STATE_DIR
+  const { FakeDriver } = await import('./fake/driver.js')
   const driver = new FakeDriver({ agentBinary: config.SANDTRAIL_AGENT, stateDir, log })
-  return { name: 'fake', driver, pool: null, disk: () => diskOf(join(stateDir)), stop: () => driver.stop() }
+  return {
+    name: 'fake',
+    driver,
+    pool: null,
+    guestSlots: '',
+    disk: () => diskOf(join(stateDir)),
+    stop: () => driver.stop(),
+  }
 }
 
 async function diskOf(path: string): Promise<{ totalBytes: number; freeBytes: number }> {

@@ -33,6 +33,7 @@ import { Sandboxes } from './sandboxes/registry.js'
 import { stageVolumes } from './sandboxes/stage-volumes.js'
 import { Spool } from './spool/spool.js'
 import { lockState } from './state-lock.js'
+import { createTaskHandler } from './tasks/handler.js'
 import { WorkerModule } from './worker.module.js'
 
 const VERSION = '0.1.0'
@@ -107,7 +108,7 @@ async function startLocal(
     async (report) => control<ReportReply>(await connection, workerId, 'report', report),
     log,
   )
-  const { driver, pool } = runtime
+  const { driver, pool, guestSlots } = runtime
   const sandboxes = new Sandboxes(stateDir, {
     driver,
     spool,
@@ -129,7 +130,7 @@ async function startLocal(
     sandboxes,
     dataPlaneUrl: `https://${advertised.includes(':') ? `[${advertised}]` : advertised}:${port}`,
     certificate,
-    tasks: null,
+    tasks: pool === null ? null : createTaskHandler({ pool, sandboxes, guestSlots, log }),
     async stop() {
       janitor.stop()
       await dataPlane.close()
