@@ -9,9 +9,10 @@ import type { MessagingLog } from './log.js'
 
 export class Link {
   private up: PromiseWithResolvers<void> = Promise.withResolvers()
-  private down: PromiseWithResolvers<void> = Promise.withResolvers()
   private isUp = true
   private readonly onUp = new Set<() => void>()
+  /** Of whoever waits for an answer. A set, not one long-lived promise, which would keep every waiter for ever. */
+  private readonly onDown = new Set<() => void>()
 
   constructor(
     private readonly connection: NatsConnection,
@@ -36,14 +37,16 @@ export class Link {
   async while<T>(timeoutMs: number, ask: (remainingMs: number) => Promise<T>): Promise<T> {
     const startedAt = performance.now()
     if (!this.isUp) await this.comesUp(timeoutMs)
-    const answer = ask(Math.max(1, timeoutMs - (performance.now() - startedAt)))
-    const broken = this.down.promise.then(() => {
-      throw new SandtrailError('UNAVAILABLE', 'the connection to the broker broke before the reply came')
-    })
-    // Whichever comes second has nobody who waits for it.
-    answer.catch(() => {})
-    broken.catch(() => {})
-    return Promise.race([answer, broken])
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    const breaks = () =>
+      reject(new SandtrailError('UNAVAILABLE', 'the connection to the broker broke before the reply came'))
+    this.onDown.add(breaks)
+    ask(Math.max(1, timeoutMs - (performance.now() - startedAt))).then(resolve, reject)
+    try {
+      return await promise
+    } finally {
+      this.onDown.delete(breaks)
+    }
   }
 
   private async comesUp(timeoutMs: number): Promise<void> {
@@ -74,13 +77,12 @@ export class Link {
     if (!this.isUp) return
     this.isUp = false
     this.up = Promise.withResolvers()
-    this.down.resolve()
+    for (const listener of this.onDown) listener()
     if (!this.connection.isClosed()) this.log.warn({ server }, 'disconnected from the broker')
   }
 
   private comesBack(server: string): void {
     this.isUp = true
-    this.down = Promise.withResolvers()
     this.up.resolve()
     this.log.info({ server }, 'connected to the broker again')
     for (const listener of this.onUp) listener()
