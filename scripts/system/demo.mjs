@@ -59,8 +59,8 @@ async function mainJob(env) {
   await sandtrail('run', '--volume', 'demo-data:/data:ro', '--', 'cat', '/data/kept')
 
   title('Their whole lives, read back from Postgres and verified')
-  await sandtrail('history', first)
-  await sandtrail('history', second)
+  await sandtrail('history', first, '-o', 'table')
+  await sandtrail('history', second, '-o', 'table')
   await sandtrail('verify')
 }
 

@@ -28,6 +28,7 @@ export async function ensureKeys(dir, workers) {
 
   for (const name of ['master.key', 'blob.key']) once(path(name), () => randomBytes(32).toString('base64'))
   for (const name of ['trail', 'data-plane']) ensureSigningKey(path(name))
+  await ensureVerifierKey(path)
   return {
     path,
     platform: ensureLogin(path('platform.json'), 'platform'),
@@ -44,6 +45,13 @@ function ensureSigningKey(base) {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519')
   write(`${base}.pub`, publicKey.export({ type: 'spki', format: 'pem' }).toString())
   write(`${base}.key`, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
+}
+
+/** `trail.vkey`: what `verify` checks the trail's signatures with, a C2SP line. @param {(name: string) => string} path */
+async function ensureVerifierKey(path) {
+  if (existsSync(path('trail.vkey'))) return
+  const { loadSigner } = await import('#libs/event-store')
+  write(path('trail.vkey'), loadSigner(path('trail.key'), 'sandtrail').publicKey)
 }
 
 /** @param {string} path @param {string} user @returns {Login} */

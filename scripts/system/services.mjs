@@ -58,7 +58,7 @@ export function servicesOf({
     SANDTRAIL_DATA_PLANE_KEY_FILE: keys.path('data-plane.key'),
     SANDTRAIL_BLOB_DIR: blobs,
     SANDTRAIL_BLOB_KEY_FILE: keys.path('blob.key'),
-    SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: keys.path('trail.pub'),
+    SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: keys.path('trail.vkey'),
     SANDTRAIL_TRAIL_COPY: join(trail, 'trail.jsonl'),
   }
   const workers = keys.workers.map((identity, index) => ({

@@ -4,14 +4,15 @@
  *   lasting (`make up`)     its state stays between down and up; started again, only what is missing is started
  *   private (tests, demo)   belongs to the process that started it, and is gone with it
  */
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { createReadStream, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openDatabase } from './database.mjs'
 import { ensureKeys, once, TENANT } from './keys.mjs'
 import { removeLeftovers } from './leftovers.mjs'
 import { startNats } from './nats.mjs'
 import { mountPool } from './pool.mjs'
-import { portFor } from './ports.mjs'
+import { portFor, readPorts } from './ports.mjs'
 import { findProcess, isAlive, listProcesses, signal, stopProcess } from './processes.mjs'
 import { servicesOf, startService } from './services.mjs'
 import { createPrivateDir, systemId } from './state.mjs'
@@ -97,7 +98,7 @@ async function start(dir, isPrivate, options) {
     DATABASE_URL: auditorUrl,
     ...(ownServer ? { DATABASE_ADMIN_URL: adminUrl } : {}),
     SANDTRAIL_TRAIL_FILE: join(dir, 'trail', 'trail.jsonl'),
-    SANDTRAIL_TRAIL_PUBLIC_KEY: keys.path('trail.pub'),
+    SANDTRAIL_TRAIL_PUBLIC_KEY: keys.path('trail.vkey'),
   }
   if (baseImage) {
     say('the base image')
@@ -155,7 +156,6 @@ export function natsAccounts(keys) {
 
 /** @param {string} path @param {string} databaseUrl */
 async function firstToken(path, databaseUrl) {
-  const { existsSync, readFileSync } = await import('node:fs')
   if (!existsSync(path)) {
     const bootstrap = join(CLONE, 'dist', 'apps', 'gateway', 'bootstrap.js')
     const env = { ...process.env, SANDTRAIL_DATABASE_URL: databaseUrl }
@@ -165,10 +165,39 @@ async function firstToken(path, databaseUrl) {
   return readFileSync(path, 'utf8')
 }
 
-/** @param {Record<string, string>} env */
+const BASE_IMAGE_NAME = 'base:latest'
+
+/** Unless this very file is what the name stands for. @param {Record<string, string>} env */
 async function importBaseImage(env) {
   const { SANDTRAIL_BASE_IMAGE = '' } = tools()
-  await cli(env, 'image', 'import', SANDTRAIL_BASE_IMAGE, '--name', 'base:latest')
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(SANDTRAIL_BASE_IMAGE)) hash.update(chunk)
+  const digest = `sha256:${hash.digest('hex')}`
+  /** @type {{ name: string, state: string, digest: string }[]} newest first */
+  const images = JSON.parse(await cli(env, 'image', 'ls', '--output', 'json'))
+  const current = images.find(({ name, state }) => name === BASE_IMAGE_NAME && state === 'ready')
+  if (current?.digest === digest) return
+  await cli(env, 'image', 'import', SANDTRAIL_BASE_IMAGE, '--name', BASE_IMAGE_NAME)
+}
+
+/**
+ * Sandboxes outlive their worker by design, so a system that goes down ends them first: their history then says so.
+ * @param {string} dir
+ */
+async function terminateSandboxes(dir) {
+  const { gateway } = readPorts(dir)
+  const token = join(dir, 'keys', 'token')
+  if (gateway === undefined || !existsSync(token) || !isAlive(findProcess(dir, 'gateway'))) return
+  const env = { SANDTRAIL_URL: `http://127.0.0.1:${gateway}`, SANDTRAIL_TOKEN: readFileSync(token, 'utf8') }
+  try {
+    const ids = (await cli(env, 'ps', '--quiet')).trim().split('\n').filter(Boolean)
+    if (ids.length === 0) return
+    await cli(env, 'rm', ...ids)
+    // An end has many steps; what has not come that far is ended on the host below, and told by the next start.
+    await until(async () => (await cli(env, 'ps', '--quiet')).trim() === '', 20_000)
+  } catch {
+    // The system is half dead: the same goes for all of its sandboxes.
+  }
 }
 
 /** Runs bin/sandtrail against the system. @param {Record<string, string>} env @param {string[]} args */
@@ -191,6 +220,7 @@ const ORDER = [/^gateway/, /^worker/, /^snapshotter/, /^volume-syncer/, /^schedu
 
 /** Ends a lasting system: every process, then all that it has on the host; its state stays. @param {string} dir */
 export async function stopSystem(dir) {
+  await terminateSandboxes(dir)
   const names = listProcesses(dir).map(({ name }) => name)
   for (const pattern of ORDER) {
     await Promise.all(names.filter((name) => pattern.test(name)).map((name) => stopProcess(dir, name)))
