@@ -29,6 +29,13 @@ test('only the platform has JetStream, and each tenant imports what bears its ow
   expect(exported.every((entry) => entry.accounts.length === 1)).toBe(true)
 })
 
+test('a tenant’s request may be answered after the five minutes that it may wait', () => {
+  const { accounts } = JSON.parse(renderNatsConfig(config()))
+  const services = accounts.PLATFORM.exports.filter((entry: object) => 'service' in entry)
+  const thresholds = services.map((entry: { response_threshold: string }) => entry.response_threshold)
+  expect(new Set(thresholds)).toEqual(new Set(['6m']))
+})
+
 for (const [what, changes] of Object.entries({
   'a tenant that is a wildcard': { tenants: [{ name: '*', users: [] }] },
   'a tenant that is there twice': { tenants: ['acme', 'acme'].map((name) => ({ name, users: [] })) },

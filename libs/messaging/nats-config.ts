@@ -68,6 +68,12 @@ const LIMITS: NatsLimits = {
 /** A body of the largest size, and its headers. */
 const PAYLOAD_BYTES_MAX = BODY_BYTES_MAX + 64 * 1024
 
+/**
+ * A reply that comes later does not reach the tenant any more; the server's own limit is 2 minutes, and a request may
+ * wait for an exit for 5.
+ */
+const REPLY_WITHIN = '6m'
+
 const USER = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
 // No backslash, quote or control character; `$` would name a variable or a bcrypt hash.
 const PASSWORD = /^[A-Za-z0-9][A-Za-z0-9_.~+/=:-]{15,255}$/
@@ -112,7 +118,11 @@ function platformAccount({ tenants, platformUsers, workers }: NatsConfig): objec
     exports: tenants.flatMap(({ name }) => {
       const accounts = [accountOf(name)]
       return [
-        ...servicesOf(name).map((service) => ({ service: service.inside, accounts })),
+        ...servicesOf(name).map(({ inside }) => ({
+          service: inside,
+          accounts,
+          response_threshold: REPLY_WITHIN,
+        })),
         ...streamsOf(name).map((stream) => ({ stream: stream.inside, accounts })),
       ]
     }),
