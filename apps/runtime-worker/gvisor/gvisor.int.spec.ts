@@ -1,26 +1,295 @@
-import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { inventory } from '../../../scripts/system/inventory.mjs'
-import { type GvisorHost, makeGvisorHost, shell } from './testing.js'
+import { access, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
+import { type ImageId, makeId, type SandboxId, type VolumeId } from '#libs/domain'
+import { oomKillsOf, processesOf } from '../cgroup/v1.js'
+import { until } from '../host/wait.js'
+import type { RunningSandbox } from '../runtime.js'
+import { CREATION_STEPS } from './creation.js'
+import type { GvisorDriver } from './driver.js'
+import { type GvisorHost, makeGvisorHost, shell, startShell, type TestRequest } from './testing.js'
 
 let host: GvisorHost
+const drivers: GvisorDriver[] = []
+const requests: TestRequest[] = []
+
 beforeAll(async () => {
   host = await makeGvisorHost()
-}, 60_000)
+}, 120_000)
 afterAll(() => host?.remove())
 
-const never = new AbortController().signal
+/** After each test its sandboxes are ended; then nothing at all is left of this instance on the host. */
+afterEach(async () => {
+  const last = makeDriver()
+  for (const { sandboxId, dir } of requests.splice(0)) expect(await last.destroy(sandboxId, dir)).toEqual([])
+  for (const driver of drivers.splice(0)) await driver.stop()
+  expect(await host.inventory()).toEqual([])
+  expect(await host.pool.listRoots()).toEqual([])
+}, 60_000)
 
-test('a sandbox runs programs, and nothing of it is left on the host', async () => {
-  const before = await inventory()
-  const driver = host.driver()
-  const request = host.request({ name: 'Web Server!' })
-  const running = await driver.create(request, never)
-  expect(await shell(running, request, 'hostname; id -u; cat /etc/hostname')).toMatchObject({
-    code: 0,
-    stdout: 'web-server\n0\nweb-server',
+const never = new AbortController().signal
+const MiB = 1024 ** 2
+
+function makeDriver(extra: Parameters<GvisorHost['driver']>[0] = {}): GvisorDriver {
+  const driver = host.driver(extra)
+  drivers.push(driver)
+  return driver
+}
+
+function makeRequest(spec: Parameters<GvisorHost['request']>[0] = {}): TestRequest {
+  const request = host.request(spec)
+  requests.push(request)
+  return request
+}
+
+async function started(
+  spec: Parameters<GvisorHost['request']>[0] = {},
+): Promise<{ driver: GvisorDriver; request: TestRequest; running: RunningSandbox }> {
+  const [driver, request] = [makeDriver(), makeRequest(spec)]
+  return { driver, request, running: await driver.create(request, never) }
+}
+
+const cgroupOf = ({ sandboxId }: TestRequest) => `sandtrail-${host.instance}/${sandboxId}`
+const exists = (path: string) =>
+  access(path).then(
+    () => true,
+    () => false,
+  )
+
+test('the probe finds that this host runs gVisor', async () => {
+  await makeDriver().probe()
+})
+
+test('the probe says what to do when there is no runsc', async () => {
+  await expect(makeDriver({ runsc: '/nowhere/runsc' }).probe()).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+    hint: expect.stringContaining('SANDTRAIL_RUNSC'),
   })
-  expect(await driver.destroy(request.sandboxId, request.dir)).toEqual([])
-  expect(await running.exited).toEqual({ kind: 'gone', detail: 'the sandbox process has ended' })
+})
+
+test('a guest sees its own name, memory and files, and no interface but lo', async () => {
+  const { request, running } = await started({
+    name: 'Web Server!',
+    resources: { cpuMillis: 500, memoryBytes: 384 * MiB, diskBytes: 1024 * MiB },
+  })
+  const see = async (script: string) => (await shell(running, request, script)).stdout
+  expect(await see('hostname; cat /etc/hostname')).toBe('web-server\nweb-server')
+  expect(await see('grep MemTotal /proc/meminfo')).toMatch(new RegExp(` ${384 * 1024} kB$`))
+  expect(await see("ls /sys/class/net; cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '")).toBe('lo\nlo')
+  expect(await see('df -k /dev/shm | tail -1')).toContain(` ${192 * 1024} `)
+  expect(await see('id -u; echo $SANDTRAIL_AGENT_TOKEN')).toBe('0')
+  expect(await see('ls /proc | grep -c "^[0-9]"')).toMatch(/^[1-9]$/)
+})
+
+test('what a guest writes to /tmp and / is in its root', async () => {
+  const { request, running } = await started()
+  await shell(running, request, 'echo t > /tmp/t; echo r > /root/r; sync')
+  const root = host.pool.rootPath(request.sandboxId)
+  expect(await readFile(join(root, 'tmp/t'), 'utf8')).toBe('t\n')
+  expect(await readFile(join(root, 'root/r'), 'utf8')).toBe('r\n')
+})
+
+test('what the host lends to a guest is read-only', async () => {
+  const { request, running } = await started()
+  for (const path of ['/__modal/x', '/.sandtrail/agent', '/etc/hosts', '/etc/hostname']) {
+    const { code, stderr } = await shell(running, request, `echo x > ${path}`)
+    expect([path, code, stderr]).toEqual([path, 2, expect.stringContaining('Read-only file system')])
+  }
+})
+
+test('a link in an image in place of /tmp is not followed on the host', async () => {
+  const first = await started()
+  await shell(first.running, first.request, `rm -rf /tmp && ln -s ${host.stateDir} /tmp; sync`)
+  const imageId = makeId('im', Date.now(), crypto.getRandomValues(new Uint8Array(10))) as ImageId
+  await host.pool.snapshotRoot(first.request.sandboxId, imageId)
+  const second = await started({ image: { imageId, ref: 'hostile' } })
+  const { stdout } = await shell(second.running, second.request, 'echo x > /tmp/escaped; ls /tmp/')
+  expect(stdout).not.toContain('sandboxes')
+  expect(await exists(join(host.stateDir, 'escaped'))).toBe(false)
+  await host.pool.removeImage(imageId)
+})
+
+test('volumes are bound at their paths, read-only ones so', async () => {
+  const [volumeId, other] = ['vo-01J0000000000000000000000A', 'vo-01J0000000000000000000000B'] as VolumeId[]
+  const { request, running } = await started({
+    volumes: [
+      { volumeId: volumeId!, name: 'data', path: '/data', readOnly: false, version: null },
+      { volumeId: other!, name: 'other', path: '/mnt/deep/other', readOnly: true, version: null },
+    ],
+  })
+  expect(running.volumes).toEqual([
+    { volumeId, version: 0, slot: 'v0', path: '/data', readOnly: false },
+    { volumeId: other, version: 0, slot: 'v1', path: '/mnt/deep/other', readOnly: true },
+  ])
+  expect((await shell(running, request, 'echo kept > /data/f; sync; cat /data/f')).stdout).toBe('kept')
+  expect((await shell(running, request, 'echo no > /mnt/deep/other/f')).stderr).toContain('Read-only')
+  await host.pool.stageVolume({
+    volumeId: volumeId!,
+    sandboxId: request.sandboxId,
+    slot: 'v0',
+    commitId: 'end-1',
+    trigger: 'sandbox-end',
+  })
+  expect((await host.pool.commitStaged(volumeId!, 'end-1')).version).toBe(1)
+})
+
+for (const step of CREATION_STEPS) {
+  test(`a failure at "${step}" leaves the host as it was`, async () => {
+    const beforeStep = (begun: string) => {
+      if (begun === step) throw new Error('injected')
+    }
+    const [driver, request] = [makeDriver({ beforeStep }), makeRequest()]
+    await expect(driver.create(request, never)).rejects.toMatchObject({
+      step,
+      code: 'RUNTIME_FAILED',
+      message: 'injected',
+    })
+    await driver.stop()
+    expect(await host.inventory()).toEqual([])
+    expect(await host.pool.listRoots()).toEqual([])
+    expect(await exists(join(request.dir, 'runtime'))).toBe(false)
+  })
+
+  test(`a terminate that overtakes a create at "${step}" leaves the host as it was`, async () => {
+    const abort = new AbortController()
+    const beforeStep = (begun: string) => {
+      if (begun === step) abort.abort(new Error('terminated'))
+    }
+    const [driver, request] = [makeDriver({ beforeStep }), makeRequest()]
+    await expect(driver.create(request, abort.signal)).rejects.toMatchObject({ code: 'CREATE_ABORTED' })
+    await driver.stop()
+    expect(await host.inventory()).toEqual([])
+  })
+
+  test(`a worker that dies at "${step}" has left records by which its successor undoes it`, async () => {
+    const reached = Promise.withResolvers<void>()
+    const beforeStep = (begun: string) => {
+      if (begun !== step) return
+      reached.resolve()
+      return new Promise<void>(() => {}) // As if killed there: nothing after it ever runs.
+    }
+    const request = makeRequest()
+    const dead = makeDriver({ beforeStep })
+    void dead.create(request, never)
+    await reached.promise
+    const next = makeDriver()
+    expect(await next.adopt(request)).toBeNull()
+    // Steps beside it may have been under way in the dead worker and still end here: undone when they have.
+    const undone = async () => {
+      expect(await next.destroy(request.sandboxId, request.dir)).toEqual([])
+      await next.sweep(new Set())
+      return (await host.pool.listRoots()).length === 0 && processesOf(cgroupOf(request)).length === 0
+    }
+    expect(await until(undone, { timeoutMs: 10_000, everyMs: 50 })).toBe(true)
+  })
+}
+
+test('a worker’s next life finds a sandbox again: the same process inside, and no output lost', async () => {
+  const { driver, request, running } = await started()
+  const script =
+    'echo $$; i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; [ -e /tmp/stop ] && break; done; sleep 60'
+  const execId = await startShell(running, request, script)
+  expect(
+    await until(() => request.output.of(execId, 'stdout').includes('\n9\n'), { timeoutMs: 10_000 }),
+  ).toBe(true)
   await driver.stop()
-  expect(await inventory()).toEqual(before)
+
+  const next = makeDriver()
+  const adopted = await next.adopt(request)
+  expect(adopted).not.toBeNull()
+  expect(adopted!.volumes).toEqual([])
+  const count = () => request.output.of(execId, 'stdout').trim().split('\n').map(Number)
+  expect(await until(() => count().at(-1) === 2000, { timeoutMs: 20_000, everyMs: 50 })).toBe(true)
+  expect(count().slice(1)).toEqual(Array.from({ length: 2000 }, (_, i) => i + 1))
+  const pid = count()[0]
+  const { stdout } = await shell(adopted!, request, `tr '\\0' ' ' < /proc/${pid}/cmdline`)
+  expect(stdout).toContain('/bin/sh -c')
+})
+
+test('a sandbox of another epoch is not taken for the one that is asked for', async () => {
+  const { driver, request } = await started()
+  await driver.stop()
+  expect(await makeDriver().adopt({ ...request, epoch: 2 })).toBeNull()
+})
+
+test('a death from outside is noticed, and is no longer adopted', async () => {
+  const { driver, request, running } = await started()
+  const begin = performance.now()
+  for (const pid of processesOf(cgroupOf(request))) process.kill(pid, 'SIGKILL')
+  expect(await running.exited).toMatchObject({ kind: 'gone' })
+  expect(performance.now() - begin).toBeLessThan(5_000)
+  await driver.stop()
+  expect(await makeDriver().adopt(request)).toBeNull()
+})
+
+test('a guest without memory left ends by that reason, known also after a restart', async () => {
+  const { driver, request, running } = await started({
+    resources: { cpuMillis: 500, memoryBytes: 128 * MiB, diskBytes: 1024 * MiB },
+  })
+  await startShell(running, request, 'exec tail /dev/zero')
+  expect(await running.exited).toEqual({ kind: 'out-of-memory' })
+  expect(oomKillsOf(cgroupOf(request))).toBeGreaterThan(0)
+  await driver.stop()
+  expect(await makeDriver().postMortem(request.sandboxId)).toEqual({ kind: 'out-of-memory' })
+})
+
+test('a full disk is an error inside, and what was written before stays', async () => {
+  const { request, running } = await started({ diskLimitBytes: 32 * MiB })
+  const { stderr } = await shell(
+    running,
+    request,
+    'echo before > /root/before; dd if=/dev/urandom of=/root/big bs=1M count=64 2>&1 >/dev/null | grep -o "Disk quota exceeded" >&2',
+  )
+  expect(stderr).toBe('Disk quota exceeded')
+  expect((await shell(running, request, 'cat /root/before')).stdout).toBe('before')
+})
+
+test('a fork bomb meets its limit and is ended with its sandbox', async () => {
+  const { driver, request, running } = await started()
+  await startShell(running, request, 'b() { b | b & sleep 60; }; b')
+  expect(await until(() => processesOf(cgroupOf(request)).length > 60, { timeoutMs: 20_000 })).toBe(true)
+  expect(processesOf(cgroupOf(request)).length).toBeLessThanOrEqual(4096)
+  await running.kill(0)
+  expect(processesOf(cgroupOf(request))).toEqual([])
+  expect(await driver.destroy(request.sandboxId, request.dir)).toEqual([])
+}, 60_000)
+
+test('a stop gives the guest its grace', async () => {
+  const { request, running } = await started()
+  await startShell(
+    running,
+    request,
+    'trap "echo bye > /root/bye; sync; exit 0" TERM; while :; do sleep 0.05; done',
+  )
+  await running.kill(5_000)
+  expect(await readFile(join(host.pool.rootPath(request.sandboxId), 'root/bye'), 'utf8')).toBe('bye\n')
+})
+
+test('a runsc that hangs holds up no teardown for long', async () => {
+  const { driver, request } = await started()
+  await driver.stop()
+  const stub = join(host.stateDir, 'runsc-that-hangs')
+  await writeFile(stub, '#!/bin/sh\nexec sleep 1000\n', { mode: 0o755 })
+  const begin = performance.now()
+  expect(await makeDriver({ runsc: stub }).destroy(request.sandboxId, request.dir)).toEqual([])
+  expect(performance.now() - begin).toBeLessThan(15_000)
+}, 60_000)
+
+test('a sweep ends what no record owns, and nothing else', async () => {
+  const lost = await started()
+  const kept = await started()
+  for (const { driver } of [lost, kept]) await driver.stop()
+  const next = makeDriver()
+  const running = await next.adopt(kept.request)
+  await next.sweep(new Set<SandboxId>([kept.request.sandboxId]))
+  expect(processesOf(cgroupOf(lost.request))).toEqual([])
+  expect(await host.pool.listRoots()).toEqual([kept.request.sandboxId])
+  expect((await shell(running!, kept.request, 'echo alive')).stdout).toBe('alive')
+})
+
+test('an end can be asked for any number of times', async () => {
+  const { driver, request } = await started()
+  const ends = [1, 2, 3].map(() => driver.destroy(request.sandboxId, request.dir))
+  expect(await Promise.all(ends)).toEqual([[], [], []])
+  expect(await driver.destroy(request.sandboxId, request.dir)).toEqual([])
 })

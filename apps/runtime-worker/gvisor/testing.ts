@@ -2,13 +2,14 @@
 
 import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readFile, rm, stat } from 'node:fs/promises'
+import { mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AgentExit, OutputSink } from '#libs/agent-client'
-import { type ExecId, type ImageId, makeId, type SandboxId, type SandboxSpec } from '#libs/domain'
+import { type ExecId, type ImageId, makeId, type SandboxSpec } from '#libs/domain'
 import { createLog } from '#libs/service'
 import { Pool } from '#libs/storage'
 import { makeTestPool } from '../../../libs/storage/testing.js'
+import { inventory } from '../../../scripts/system/inventory.mjs'
 import type { RunningSandbox, RuntimeRequest } from '../runtime.js'
 import { GvisorDriver, type GvisorOptions } from './driver.js'
 
@@ -37,6 +38,8 @@ export interface GvisorHost {
   driver(extra?: Partial<GvisorOptions>): GvisorDriver
   /** A whole request; a test gives only what matters. */
   request(spec?: Partial<SandboxSpec>): TestRequest
+  /** What of the whole host is this instance's. */
+  inventory(): Promise<string[]>
   remove(): Promise<void>
 }
 
@@ -105,6 +108,8 @@ export async function makeGvisorHost(network?: Partial<GvisorOptions['network']>
     options,
     driver: (extra = {}) => new GvisorDriver({ ...options, ...extra }),
     request: (spec = {}) => makeRequest(stateDir, imageId, spec),
+    inventory: async () =>
+      (await inventory()).filter((line) => line.includes(instance) || line.includes(testPool.scratch)),
     async remove() {
       await pool.close()
       await testPool.remove()
@@ -171,10 +176,4 @@ export async function shell(running: RunningSandbox, request: TestRequest, scrip
   running.agent.acknowledgeExit(execId)
   const [stdout, stderr] = [request.output.of(execId, 'stdout'), request.output.of(execId, 'stderr')]
   return { code, stdout: stdout.trim(), stderr: stderr.trim() }
-}
-
-export const isSandbox = (name: string, sandboxId: SandboxId) => name.includes(sandboxId)
-
-export async function removeDir(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true })
 }
