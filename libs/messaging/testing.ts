@@ -43,7 +43,9 @@ export async function startNats(config: Partial<NatsConfig> = {}): Promise<TestN
   const start = async ({ wipe = false } = {}) => {
     if (wipe) await rm(storeDir, { recursive: true, force: true })
     await writeFile(configFile, renderNatsConfig(settings), { mode: 0o600 })
-    server = spawn(findNatsServer(), ['-c', configFile], { stdio: ['ignore', 'ignore', 'pipe'] })
+    // A test run that is killed takes its server with it.
+    const args = ['--pdeathsig', 'KILL', '--', findNatsServer(), '-c', configFile]
+    server = spawn('setpriv', args, { stdio: ['ignore', 'ignore', 'pipe'] })
     await ready(server)
   }
   const stop = async (signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM') => {
