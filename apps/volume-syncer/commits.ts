@@ -49,16 +49,16 @@ export async function driveCommit(syncer: VolumeSyncer, { tenant, payload }: Fir
   try {
     const { state } = await loadVolume(syncer, tenant, volumeId)
     if (state.status === 'removed') return
-    const task = {
-      kind: 'commit-volume' as const,
-      tenant,
-      volumeId,
-      commitId,
-      sandboxId,
-      afterVersion: state.version,
+    const asked = { kind: 'commit-volume' as const, tenant, volumeId, commitId, sandboxId }
+    // A reply holds as many versions as fit into a message; the commit's own is among the last of them.
+    for (let afterVersion = state.version; ; ) {
+      const task = { ...asked, afterVersion }
+      const { versions } = await runTask(syncer.messaging, state.workerId, task, VOLUME_COMMIT_DEADLINE_MS)
+      await recordVersions(syncer, tenant, volumeId, versions)
+      const last = versions.at(-1)
+      if (last === undefined || versions.some((version) => version.commitId === commitId)) return
+      afterVersion = last.version
     }
-    const { versions } = await runTask(syncer.messaging, state.workerId, task, VOLUME_COMMIT_DEADLINE_MS)
-    await recordVersions(syncer, tenant, volumeId, versions)
   } catch (error) {
     const final = error instanceof Rejected || (error instanceof SandtrailError && !error.retryable)
     const late = deadlineAt !== null && Date.now() > deadlineAt

@@ -5,7 +5,7 @@ import { Rejected } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { commands } from './commands.js'
 import { VOLUME_SYNCER, type VolumeSyncer } from './context.js'
-import { listVolumes } from './reads.js'
+import { getVolume, listVersions, listVolumes } from './reads.js'
 
 /** Commands of tenants, asked for (`req.`) or queued (`cmd.`), and the list of their volumes. */
 @UseFilters(ErrorsPassThrough)
@@ -36,6 +36,16 @@ export class VolumeController {
   @MessagePattern({ request: 'v1.*.req.volume.list' })
   list(@Ctx() { tenant }: MessageContext): Promise<object> {
     return listVolumes(this.syncer, tenant)
+  }
+
+  @MessagePattern({ request: 'v1.*.req.volume.get' })
+  get(@Payload() body: JsonObject, @Ctx() { tenant }: MessageContext): Promise<object> {
+    return getVolume(this.syncer, tenant, body)
+  }
+
+  @MessagePattern({ request: 'v1.*.req.volume.versions' })
+  versions(@Payload() body: JsonObject, @Ctx() { tenant }: MessageContext): Promise<object> {
+    return listVersions(this.syncer, tenant, body)
   }
 
   @MessagePattern({ command: 'v1.*.cmd.volume.*', durable: 'volume-syncer' })

@@ -21,7 +21,7 @@ export async function commitVolume(
   sandboxes: LiveSandboxes,
   { volumeId, commitId, sandboxId, afterVersion }: Of<'commit-volume'>,
 ): Promise<TaskResult> {
-  const log = await pool.volumeLog(volumeId, afterVersion)
+  const log = await pool.volumeLog(volumeId, 0)
   if (!log.some((version) => version.commitId === commitId)) {
     const isStaged = await pool.isStaged(volumeId, commitId)
     if (sandboxId !== null && !isStaged) {
