@@ -199,7 +199,10 @@ export class Creation {
     try {
       this.signal.throwIfAborted()
       await this.tools.beforeStep?.(name)
-      return await work()
+      const result = await work()
+      // What came too late for the last step ends the sandbox all the same.
+      this.signal.throwIfAborted()
+      return result
     } catch (cause) {
       throw cause instanceof StepFailed
         ? cause

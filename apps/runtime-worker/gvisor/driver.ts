@@ -52,6 +52,7 @@ export class GvisorDriver implements RuntimeDriver {
   private readonly undoers: Undoers<GvisorRecord>
   private readonly liveness = new Liveness()
   private readonly running = new Map<SandboxId, RunningGvisor>()
+  private readonly ending = new Map<SandboxId, Promise<string[]>>()
   /** Creates between their first record and their end. */
   private readonly creating = new Set<SandboxId>()
 
@@ -108,16 +109,12 @@ export class GvisorDriver implements RuntimeDriver {
     return exitOf(this.cgroupName(sandboxId))
   }
 
+  /** Calls for one sandbox join the one that is under way. */
   async destroy(sandboxId: SandboxId, dir: string): Promise<string[]> {
-    const running = this.running.get(sandboxId)
-    if (running) {
-      // The count of out-of-memory kills is read before its cgroup goes.
-      await killCgroup(this.cgroupName(sandboxId), EXIT_MS_MAX)
-      await running.exited
-      await running.session.close()
-      this.running.delete(sandboxId)
-    }
-    return this.unwind(dir)
+    const ending =
+      this.ending.get(sandboxId) ?? this.end(sandboxId, dir).finally(() => this.ending.delete(sandboxId))
+    this.ending.set(sandboxId, ending)
+    return ending
   }
 
   async sweep(known: ReadonlySet<SandboxId>): Promise<void> {
@@ -141,6 +138,18 @@ export class GvisorDriver implements RuntimeDriver {
     await this.networks.stop()
     this.running.clear()
     await this.removeShared()
+  }
+
+  private async end(sandboxId: SandboxId, dir: string): Promise<string[]> {
+    const running = this.running.get(sandboxId)
+    if (running) {
+      // The count of out-of-memory kills is read before its cgroup goes.
+      await killCgroup(this.cgroupName(sandboxId), EXIT_MS_MAX)
+      await running.exited
+      await running.session.close()
+      this.running.delete(sandboxId)
+    }
+    return this.unwind(dir)
   }
 
   private cgroupName(sandboxId: SandboxId): string {

@@ -40,10 +40,9 @@ export class RunningGvisor implements RunningSandbox {
   }
 
   async kill(graceMs: number): Promise<void> {
-    if (graceMs > 0) {
-      const asked = this.agent.shutdown(graceMs).catch(() => {}) // A guest that does not answer is killed all the same.
-      await Promise.race([this.exited, asked.then(() => this.exited), pause(graceMs)])
-    }
+    // Its answer has a deadline of its own, past the grace: the last exits are handed over after the guest's kill.
+    // A guest that does not answer is killed all the same.
+    if (graceMs > 0) await Promise.race([this.exited, this.agent.shutdown(graceMs).catch(() => {})])
     await killCgroup(this.cgroupName, KILL_MS_MAX)
     await this.exited
   }
@@ -53,8 +52,4 @@ export class RunningGvisor implements RunningSandbox {
 export function exitOf(cgroupName: string): RuntimeExit {
   if (oomKillsOf(cgroupName) > 0) return { kind: 'out-of-memory' }
   return { kind: 'gone', detail: 'the sandbox process has ended' }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref())
 }
