@@ -15,7 +15,7 @@ interface Reply {
   error?: { code: string; message: string }
 }
 interface SandboxEvent {
-  position: string
+  position: number
   stream: string
   type: string
 }
@@ -79,7 +79,7 @@ async function follow(events: Subscription, sandboxId: string): Promise<void> {
   for await (const message of events) {
     const { position, stream, type } = message.json<SandboxEvent>()
     if (stream !== sandboxId) continue
-    console.log(`  ${position.padStart(6)}  ${type}`)
+    console.log(`  ${String(position).padStart(6)}  ${type}`)
     if (TERMINAL.includes(type)) return
   }
 }
