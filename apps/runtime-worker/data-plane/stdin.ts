@@ -15,7 +15,10 @@ export async function takeStdin(
 ): Promise<{ acceptedTo: number }> {
   const release = sandbox.lifetime?.hold()
   const gone = new AbortController()
-  request.on('close', () => gone.abort())
+  // `close` also comes when all of the body was read: that is no reason to stop.
+  request.on('close', () => {
+    if (!request.complete) gone.abort()
+  })
   try {
     const { agent } = await sandbox.execs.started(execId)
     let at = offset

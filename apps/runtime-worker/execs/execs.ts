@@ -107,6 +107,7 @@ export class Execs {
     await journal.sync()
     failpoint('exec-intended')
     if (this.agent !== null) this.launch(exec, this.agent)
+    else if (journal.state.cause !== null) this.refuse(exec, 'SANDBOX_GONE', GONE)
   }
 
   /** An exec that has not been sent by now never will be. False: it is not known here, and never will start. */
@@ -198,7 +199,7 @@ export class Execs {
   /** The sandbox ends: what waits never starts. */
   refuseWaiting(): void {
     for (const exec of [...this.open.values()]) {
-      if (exec.launch === null) this.refuse(exec, 'SANDBOX_GONE', 'its sandbox ended before it started')
+      if (!this.wasSent(exec)) this.refuse(exec, 'SANDBOX_GONE', GONE)
     }
   }
 
@@ -216,7 +217,7 @@ export class Execs {
 
   /** What is open and will not be heard of again is lost. */
   loseOpen(reason: string): void {
-    for (const exec of [...this.open.values()]) this.lose(exec, exec.launch !== null, reason)
+    for (const exec of [...this.open.values()]) this.lose(exec, this.wasSent(exec), reason)
   }
 
   private openOffsets(): Record<string, { stdout: number; stderr: number }> {
@@ -250,8 +251,16 @@ export class Execs {
     return exec
   }
 
+  private wasSent(exec: OpenExec): boolean {
+    return this.context.journal.state.execs.get(exec.key)?.phase !== 'intended'
+  }
+
   private launch(exec: OpenExec, agent: AgentSession): void {
     if (exec.launch !== null || !this.open.has(exec.key)) return
+    if (this.context.journal.state.cause !== null) {
+      this.refuse(exec, 'SANDBOX_GONE', GONE)
+      return
+    }
     exec.launch = this.send(exec, agent).catch((error) => {
       this.context.log.error({ execId: exec.key, err: error }, 'exec start failed')
       this.lose(exec, true, 'the agent did not answer its start')
@@ -411,4 +420,5 @@ export class Execs {
   }
 }
 
+const GONE = 'its sandbox ended before it started'
 const TOO_LATE = 'it had not started when its time to start was over'
