@@ -293,6 +293,36 @@ describe('execs', () => {
     expect(await response.json()).toEqual({ acceptedTo: 600_005 })
   })
 
+  test('the end of stdin goes there without a byte', async () => {
+    const execId = await exec(await create(), { stdin: 'open' })
+    gateway.serve((request, response) => {
+      request.resume()
+      request.on('end', () => response.end(JSON.stringify({ acceptedTo: 9 })))
+    })
+    for (let i = 0; i < 3; i++) {
+      const response = await fetch(new URL(`/v1/execs/${execId}/stdin?offset=9&eof=1`, gateway.url), {
+        method: 'PUT',
+        body: new Uint8Array(),
+        headers: { authorization: `Bearer ${gateway.token}`, 'content-type': 'application/octet-stream' },
+      })
+      expect([response.status, await response.json()]).toEqual([200, { acceptedTo: 9 }])
+    }
+  })
+
+  test('a worker that refuses before it has read the body is heard', async () => {
+    const execId = await exec(await create(), { stdin: 'open' })
+    const error = { code: 'EXEC_ENDED', message: 'over', hint: null, retryable: false }
+    gateway.serve((_request, response) => {
+      response.writeHead(409, { connection: 'close' }).end(JSON.stringify({ error }))
+    })
+    const response = await fetch(new URL(`/v1/execs/${execId}/stdin`, gateway.url), {
+      method: 'PUT',
+      body: Buffer.alloc(8 * 2 ** 20),
+      headers: { authorization: `Bearer ${gateway.token}`, 'content-type': 'application/octet-stream' },
+    })
+    expect([response.status, await response.json()]).toMatchObject([409, { error: { code: 'EXEC_ENDED' } }])
+  })
+
   test('a worker with another certificate is not believed', async () => {
     const execId = await exec(await create())
     const { rows } = await gateway.db.pool.query('select info from workers')

@@ -64,14 +64,20 @@ async function put(
       const { acceptedTo } = await api.json<{ acceptedTo: number }>('PUT', target, { query, bytes, signal })
       return acceptedTo
     } catch (error) {
-      if (!(error instanceof SandtrailError) || !error.retryable) throw error
+      // Also one that its worker has not heard of yet: the caller's signal tells when it has ended instead.
+      const mayPass = error instanceof SandtrailError ? error.retryable : isUnknown(error)
+      if (!mayPass || signal === undefined) throw error
       await pause(PAUSE_MS, signal)
     }
   }
 }
 
 function hasEnded({ code }: Rejected): boolean {
-  return code === 'EXEC_ENDED' || code === 'EXEC_LOST' || code === 'SANDBOX_GONE' || code === 'EXEC_NOT_FOUND'
+  return code === 'EXEC_ENDED' || code === 'EXEC_LOST' || code === 'SANDBOX_GONE'
+}
+
+function isUnknown(error: unknown): boolean {
+  return error instanceof Rejected && (error.code === 'EXEC_NOT_FOUND' || error.code === 'SANDBOX_NOT_FOUND')
 }
 
 /** What has come since the last piece, so that keys go at once and a pipe goes in large pieces. */

@@ -4,10 +4,9 @@
  */
 
 import type { KeyObject } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
 import type { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import type { PeerCertificate } from 'node:tls'
 import { SignJWT } from 'jose'
 import { type ErrorBody, fromErrorBody, SandtrailError } from '#libs/domain'
@@ -171,13 +170,27 @@ async function exchange(
     socket.setTimeout(CONNECT_MS, () => outgoing.destroy(new Error('no connection in time')))
     socket.once('secureConnect', () => socket.setTimeout(0))
   })
-  if (body === undefined || body instanceof Buffer) {
-    outgoing.end(body)
-  } else {
-    // A worker may answer before it has read all; then the rest of the body is not wanted.
-    pipeline(body, outgoing).catch(reject)
-  }
+  if (body === undefined || Buffer.isBuffer(body)) outgoing.end(body)
+  else forward(body, outgoing)
   return await promise
+}
+
+/**
+ * Hands a body on as it comes. Not by `pipeline`: a worker that answers before it has read all would take the caller's
+ * connection down with it, and with that the answer.
+ */
+function forward(body: Readable, outgoing: ClientRequest): void {
+  body.on('error', (error) => outgoing.destroy(error))
+  body.on('close', () => {
+    if (!body.readableEnded) outgoing.destroy(new Error('the caller has gone'))
+  })
+  outgoing.on('close', () => {
+    body.unpipe(outgoing)
+    body.resume()
+  })
+  // An empty body may have ended before it was looked at.
+  if (body.readableEnded || body.destroyed) outgoing.end()
+  else body.pipe(outgoing)
 }
 
 async function errorOf(answer: IncomingMessage): Promise<Error> {
