@@ -38,6 +38,8 @@ pub struct Agent {
     syncer: Syncer,
     signals: OwnedFd,
     shutdown: Option<Shutdown>,
+    /// Whose output was queued last.
+    served_last: u32,
     scratch: Vec<u8>,
 }
 
@@ -74,6 +76,7 @@ impl Agent {
             syncer: Syncer::new()?,
             signals: process::signals()?,
             shutdown: None,
+            served_last: 0,
             scratch: vec![0; DATA_MAX],
         })
     }
@@ -387,11 +390,15 @@ impl Agent {
         over
     }
 
-    /// Queues what the host should hear, the oldest first, and sends what the socket takes.
+    /// Queues what the host should hear, each exec in turn so that none fills the queue for good, and sends what the socket takes.
     fn speak(&mut self) {
         if self.greeted {
-            for exec in self.execs.iter_mut() {
-                tell(&mut self.link, exec);
+            for handle in self.execs.turns_after(self.served_last) {
+                if let Some(exec) = self.execs.by_handle(handle)
+                    && tell(&mut self.link, exec)
+                {
+                    self.served_last = handle;
+                }
             }
         }
         if !self.link.flush() {
@@ -440,7 +447,9 @@ impl Agent {
 }
 
 /// One exec's news: room in its stdin, its output as long as the queue has room, then its exit.
-fn tell(link: &mut Link, exec: &mut Exec) {
+/// `true`: there was output.
+fn tell(link: &mut Link, exec: &mut Exec) -> bool {
+    let mut had_output = false;
     if let Some(stdin) = exec.stdin_news() {
         let channel = frame::data_channel(exec.handle, Stream::Stdin);
         let (accepted, limit) = (stdin.accepted.to_le_bytes(), stdin.limit.to_le_bytes());
@@ -453,11 +462,13 @@ fn tell(link: &mut Link, exec: &mut Exec) {
             && let Some((offset, front, back)) = window.take_unsent(DATA_MAX)
         {
             link.send_frame(channel, &[&offset.to_le_bytes(), front, back]);
+            had_output = true;
         }
     }
     if let Some(exit) = exec.due_exit() {
         link.send(&ToHost::Exit { exec: &exec.id, exit });
     }
+    had_output
 }
 
 fn timespec(duration: Duration) -> Timespec {

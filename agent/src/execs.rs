@@ -120,6 +120,13 @@ impl Execs {
         self.open.values_mut()
     }
 
+    /// The open handles, those above `last` first: who was served last comes last.
+    #[must_use]
+    pub fn turns_after(&self, last: u32) -> Vec<u32> {
+        let (later, sooner) = (self.open.range(last.saturating_add(1)..), self.open.range(..=last));
+        later.chain(sooner).map(|(handle, _)| *handle).collect()
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()

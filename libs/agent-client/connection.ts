@@ -16,6 +16,7 @@ export interface ConnectionHandler {
 export class AgentConnection {
   private reason: Disconnection | null = null
   private closed = false
+  private readonly ended = Promise.withResolvers<void>()
 
   constructor(
     private readonly socket: Socket,
@@ -34,17 +35,16 @@ export class AgentConnection {
         }
       } catch (error) {
         if (!(error instanceof ProtocolViolation)) throw error
-        this.close({ code: error.code, message: error.message })
+        void this.close({ code: error.code, message: error.message })
       }
     })
-    this.socket.once('close', () => {
+    const onClose = () => {
       this.closed = true
       handler.onClosed(this.reason ?? { code: 'CLOSED', message: 'the agent closed the stream' })
-    })
-    if (this.socket.destroyed) {
-      this.closed = true
-      queueMicrotask(() => handler.onClosed({ code: 'CLOSED', message: 'the agent closed the stream' }))
+      this.ended.resolve()
     }
+    if (this.socket.closed) queueMicrotask(onClose)
+    else this.socket.once('close', onClose)
     this.socket.resume()
   }
 
@@ -67,7 +67,7 @@ export class AgentConnection {
     for (const buffer of buffers) this.socket.write(buffer)
     this.socket.uncork()
     if (this.socket.writableLength > BACKLOG_BYTES_MAX) {
-      this.close({ code: 'NOT_READING', message: 'the agent sends but does not read' })
+      void this.close({ code: 'NOT_READING', message: 'the agent sends but does not read' })
     }
   }
 
@@ -79,8 +79,10 @@ export class AgentConnection {
     if (this.isOpen) this.socket.resume()
   }
 
-  close(reason: Disconnection): void {
+  /** Resolves when `onClosed` has been called. */
+  close(reason: Disconnection): Promise<void> {
     this.reason ??= reason
     this.socket.destroy()
+    return this.ended.promise
   }
 }

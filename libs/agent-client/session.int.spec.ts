@@ -40,6 +40,11 @@ test('a program gets its argv, environment, directory and nothing of the agent',
   expect(agent.spool.text('spec', 'stderr')).toBe('oops\n')
 })
 
+test('a program starts with no signal ignored or blocked', async () => {
+  await agent.run('signals', ['grep', '-E', '^Sig(Blk|Ign)', '/proc/self/status'])
+  expect(agent.spool.text('signals')).toBe('SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n')
+})
+
 test('a program runs as the user that was asked for', async () => {
   await agent.run('user', ['id'], { user: 'daemon' })
   expect(agent.spool.text('user')).toBe('uid=1(daemon) gid=1(daemon) groups=1(daemon)\n')

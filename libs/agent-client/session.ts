@@ -66,7 +66,7 @@ export class AgentSession {
   async stop(): Promise<void> {
     this.stopped = true
     this.requests.stop()
-    this.connection?.close({ code: 'STOPPED', message: 'the session was stopped' })
+    await this.connection?.close({ code: 'STOPPED', message: 'the session was stopped' })
     await this.listener.stop()
     await Promise.all([...this.execs.values()].map((exec) => exec.stop()))
   }
@@ -203,12 +203,8 @@ export class AgentSession {
 
   private onAuthenticated(connection: AgentConnection): void {
     // Whoever has the token is the agent; that it comes again means that its end of the old stream is gone.
-    this.connection?.close({ code: 'REPLACED', message: 'the agent connected anew' })
+    void this.connection?.close({ code: 'REPLACED', message: 'the agent connected anew' })
     this.detach()
-    if (this.stopped) {
-      connection.close({ code: 'STOPPED', message: 'the session was stopped' })
-      return
-    }
     this.connection = connection
     this.phase = 'authenticated'
     this.listedCount = 0
@@ -216,6 +212,10 @@ export class AgentSession {
       onFrame: (frame) => this.onFrame(connection, frame),
       onClosed: (reason) => this.onClosed(connection, reason),
     })
+    if (this.stopped) {
+      void connection.close({ code: 'STOPPED', message: 'the session was stopped' })
+      return
+    }
     void this.greet(connection)
   }
 
@@ -225,7 +225,7 @@ export class AgentSession {
       this.offsets = await this.options.sink.durableOffsets()
     } catch (error) {
       this.options.log.error({ err: error }, 'durable offsets cannot be read')
-      connection.close({ code: 'SINK_FAILED', message: 'the durable offsets cannot be read' })
+      void connection.close({ code: 'SINK_FAILED', message: 'the durable offsets cannot be read' })
       return
     }
     if (this.connection !== connection) return

@@ -3,7 +3,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { createHash, type Hash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type {
   AgentExit,
@@ -79,11 +79,11 @@ export class MemorySpool implements OutputSink {
   }
 }
 
-/** Resolves when `check` holds; looks every few milliseconds. @throws when it does not within 10 s. */
+/** Resolves when `check` holds; looks every few milliseconds. @throws when it does not within 30 s. */
 export async function until(check: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000
+  const deadline = Date.now() + 30_000
   while (!(await check())) {
-    if (Date.now() > deadline) throw new Error(`not so within 10 s: ${check}`)
+    if (Date.now() > deadline) throw new Error(`not so within 30 s: ${check}`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
@@ -96,6 +96,7 @@ export class TestAgent {
   /** Every exit that was told, in order, repetitions included. */
   readonly exits: { execId: string; exit: AgentExit }[] = []
   acknowledges = true
+  private readonly waiting = new Map<string, (exit: AgentExit) => void>()
   private process: ChildProcess | null = null
   private current: AgentSession | null = null
 
@@ -129,6 +130,8 @@ export class TestAgent {
       sink,
       onExit: (execId, exit) => {
         this.exits.push({ execId, exit })
+        this.waiting.get(execId)?.(exit)
+        this.waiting.delete(execId)
         if (this.acknowledges) session.acknowledgeExit(execId)
       },
       log: silent,
@@ -142,6 +145,11 @@ export class TestAgent {
   async exit(execId: string): Promise<AgentExit> {
     await until(() => this.exits.some((told) => told.execId === execId))
     return this.exits.find((told) => told.execId === execId)!.exit
+  }
+
+  /** The first exit that is told after now, without the delay of looking for it. */
+  nextExit(execId: string): Promise<AgentExit> {
+    return new Promise((resolve) => this.waiting.set(execId, resolve))
   }
 
   /** Runs to the end. */
@@ -161,9 +169,4 @@ export class TestAgent {
     await this.current?.stop()
     rmSync(this.dir, { recursive: true, force: true })
   }
-}
-
-/** Whether a process has ended: gone, or a zombie that nobody has reaped yet. */
-export function hasEnded(pid: number): boolean {
-  return !existsSync(`/proc/${pid}/exe`)
 }
