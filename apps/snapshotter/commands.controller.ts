@@ -1,8 +1,9 @@
 import { Controller, Inject, UseFilters } from '@nestjs/common'
 import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { answerQueued } from '#libs/command-handling'
+import { Rejected } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
-import { runCommand } from './commands.js'
+import { commands } from './commands.js'
 import { SNAPSHOTTER, type Snapshotter } from './context.js'
 
 /** Commands of tenants, asked for (`req.`) or queued (`cmd.`). */
@@ -13,17 +14,17 @@ export class CommandsController {
 
   @MessagePattern({ request: 'v1.*.req.image.import' })
   importImage(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.snapshotter, 'image.import', body, context)
+    return commands.run(this.snapshotter, 'image.import', body, context)
   }
 
   @MessagePattern({ request: 'v1.*.req.image.remove' })
   removeImage(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.snapshotter, 'image.remove', body, context)
+    return commands.run(this.snapshotter, 'image.remove', body, context)
   }
 
   @MessagePattern({ request: 'v1.*.req.snapshot.create' })
   createSnapshot(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
-    return runCommand(this.snapshotter, 'snapshot.create', body, context)
+    return commands.run(this.snapshotter, 'snapshot.create', body, context)
   }
 
   @MessagePattern({ command: 'v1.*.cmd.image.*', durable: 'snapshotter' })
@@ -38,8 +39,9 @@ export class CommandsController {
 
   private queued(aggregate: string, body: JsonObject, context: MessageContext): Promise<void> {
     const name = `${aggregate}.${context.tokens.at(-1)}`
-    return answerQueued(this.snapshotter.messaging, context, () =>
-      runCommand(this.snapshotter, name, body, context),
-    )
+    return answerQueued(this.snapshotter.messaging, context, async () => {
+      if (!commands.has(name)) throw new Rejected('INVALID_ARGUMENT', `there is no command ${name}`)
+      return commands.run(this.snapshotter, name, body, context)
+    })
   }
 }

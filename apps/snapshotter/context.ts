@@ -1,7 +1,8 @@
 /** What the parts of the snapshotter share; made once at the start and passed in. */
 
-import { randomBytes, randomUUID } from 'node:crypto'
-import { type Id, type ImageId, makeId, type SnapshotId } from '#libs/domain'
+import { randomUUID } from 'node:crypto'
+import { systemCommandOf } from '#libs/command-handling'
+import type { ImageId, SnapshotId } from '#libs/domain'
 import type { Database, OnCommitted } from '#libs/event-store'
 import type { Messaging } from '#libs/messaging'
 import type { Jobs } from '#libs/pool-tasks'
@@ -22,18 +23,15 @@ export interface Snapshotter {
   messaging: Messaging
   blobs: Blobs
   jobs: Pick<Jobs<Job>, 'begin'>
+  /** Keys the hashes of command bodies; they hold no secrets here, so it need not be one. */
+  hashKey: Buffer
   onCommitted: OnCommitted
   log: Log
 }
 
 export const SERVICE = 'snapshotter'
 
-/** Bodies of its commands hold no secret, so the key of their hashes needs to be no secret either. */
-export const HASH_KEY = Buffer.from(SERVICE)
-
-export function newId<P extends string>(prefix: P): Id<P> {
-  return makeId(prefix, Date.now(), randomBytes(10))
-}
+export const systemCommand = systemCommandOf(`system:${SERVICE}`)
 
 /** For a step that the state machine itself does once, whoever asks for it. */
 export function newCommandId(): string {

@@ -3,7 +3,7 @@
  * are one append, so neither is ever seen without the other.
  */
 
-import { type Command, handleCommand, record, systemCommand } from '#libs/command-handling'
+import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import {
   decideImage,
@@ -20,7 +20,7 @@ import {
 } from '#libs/domain'
 import { load, type TimerToSet } from '#libs/event-store'
 import { askWorker } from '#libs/pool-tasks'
-import { type Job, newCommandId, newId, SERVICE, type Snapshotter } from './context.js'
+import { type Job, newCommandId, type Snapshotter, systemCommand } from './context.js'
 import { cleanUpTimer } from './images.js'
 
 /** A worker that is away for longer is looked for again by the next scan, until the deadline. */
@@ -132,8 +132,8 @@ async function ownStep(
     version: number,
   ) => ReturnType<Parameters<typeof handleCommand>[2]>,
 ): Promise<void> {
-  const cause = { tenant, verb: `snapshot.${step}`, id: newCommandId(), body: { snapshotId } }
-  await handleCommand(snapshotter, systemCommand(SERVICE, cause), async () => {
+  const command = systemCommand(tenant, `snapshot.${step}`, newCommandId(), { snapshotId })
+  await handleCommand(snapshotter, command, async () => {
     const { state, version } = await load(snapshotter.db, snapshotAggregate, snapshotId, { tenant })
     if (state.status === 'absent')
       throw new Rejected('SNAPSHOT_NOT_FOUND', `no snapshot has the id ${snapshotId}`)

@@ -1,6 +1,6 @@
 /** Images found by name or id, and the steps of an image's life that this service takes by itself. */
 
-import { handleCommand, record, systemCommand } from '#libs/command-handling'
+import { handleCommand, record } from '#libs/command-handling'
 import {
   decideImage,
   type Image,
@@ -11,7 +11,7 @@ import {
   Rejected,
 } from '#libs/domain'
 import { type Claim, findClaim, load, type Queryable, type TimerToSet } from '#libs/event-store'
-import { newCommandId, SERVICE, type Snapshotter } from './context.js'
+import { newCommandId, type Snapshotter, systemCommand } from './context.js'
 
 export type KnownImage = Exclude<Image, { status: 'absent' }>
 
@@ -55,7 +55,7 @@ export async function recordImageStep(
   step: Exclude<ImageCommand, { type: 'ImportImage' | 'RecordSnapshotImage' | 'RemoveImage' }>,
 ): Promise<void> {
   const verb = `image.${step.type}`
-  const command = systemCommand(SERVICE, { tenant, verb, id: newCommandId(), body: { imageId } })
+  const command = systemCommand(tenant, verb, newCommandId(), { imageId })
   await handleCommand(snapshotter, command, async () => {
     const { state, version } = await loadImage(snapshotter.db, tenant, imageId)
     const events = decideImage(state, step)

@@ -3,12 +3,12 @@
  * A worker that joins, or comes back, later is filled then.
  */
 
-import { type Command, handleCommand, record } from '#libs/command-handling'
+import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideImage, IMAGE_IMPORT_DEADLINE_MS, type ImageId, toErrorBody, type WorkerId } from '#libs/domain'
 import { listWorkers } from '#libs/event-store'
 import { askWorker } from '#libs/pool-tasks'
-import { type Job, newId, type Snapshotter } from './context.js'
+import type { Job, Snapshotter } from './context.js'
 import { deadlineTimer, type KnownImage, loadImage, recordImageStep } from './images.js'
 
 /** After this much silence of one worker, look again which are alive: it is lost after 30 s. */
@@ -81,7 +81,7 @@ async function failed(
   reason: unknown,
 ): Promise<void> {
   const { code, message, retryable } = toErrorBody(reason)
-  if (retryable || state.status !== 'importing' || (reason as Error).name === 'AbortError') throw reason
+  if (retryable || state.status !== 'importing') throw reason
   await recordImageStep(snapshotter, tenant, imageId, { type: 'FailImport', code, message })
 }
 

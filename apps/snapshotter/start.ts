@@ -38,6 +38,7 @@ export async function startSnapshotter(config: SnapshotterConfig, log: Log): Pro
     messaging,
     blobs: new Blobs(config.SANDTRAIL_PUBLIC_URL, config.SANDTRAIL_BLOB_KEY_FILE),
     jobs,
+    hashKey: Buffer.from(SERVICE),
     onCommitted: () => messaging.nudge(),
     log,
   }

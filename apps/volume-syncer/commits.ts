@@ -6,7 +6,7 @@
  *   `sandbox-end`  staged by the worker at the sandbox's end: tried for ever, for it must not be lost
  */
 
-import { handleCommand, record, runTask } from '#libs/command-handling'
+import { handleCommand, record } from '#libs/command-handling'
 import {
   decideVolume,
   isId,
@@ -18,12 +18,16 @@ import {
   type VolumeId,
 } from '#libs/domain'
 import { derivedCommandId, type FiredTimer, type TimerToSet } from '#libs/event-store'
+import { askWorker } from '#libs/pool-tasks'
 import type { VolumeSyncer } from './context.js'
 import { systemCommand } from './system-command.js'
 import { recordVersions } from './versions.js'
 import { loadVolume } from './volumes.js'
 
 export const COMMIT_TIMER = 'volume-commit'
+
+/** Less than the lease of a timer's handler; a longer merge is asked for again, and joined. */
+const HANDLING_MS = 25_000
 
 interface PendingCommit {
   volumeId: VolumeId
@@ -51,9 +55,10 @@ export async function driveCommit(syncer: VolumeSyncer, { tenant, payload }: Fir
     if (state.status === 'removed') return
     const asked = { kind: 'commit-volume' as const, tenant, volumeId, commitId, sandboxId }
     // A reply holds as many versions as fit into a message; the commit's own is among the last of them.
+    const options = { signal: AbortSignal.timeout(HANDLING_MS), patienceMs: 0 }
     for (let afterVersion = state.version; ; ) {
       const task = { ...asked, afterVersion }
-      const { versions } = await runTask(syncer.messaging, state.workerId, task, VOLUME_COMMIT_DEADLINE_MS)
+      const { versions } = await askWorker<'commit-volume'>(syncer.messaging, state.workerId, task, options)
       await recordVersions(syncer, tenant, volumeId, versions)
       const last = versions.at(-1)
       if (last === undefined || versions.some((version) => version.commitId === commitId)) return

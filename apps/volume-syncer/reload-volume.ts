@@ -3,10 +3,11 @@
  * Carried out before it is accepted: the event tells from which version to which, and only the worker knows.
  */
 
-import { type Command, handleCommand, record, runTask } from '#libs/command-handling'
+import { type Command, handleCommand, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideVolume, type SandboxId } from '#libs/domain'
 import { derivedCommandId } from '#libs/event-store'
+import { askWorker } from '#libs/pool-tasks'
 import type { VolumeSyncer } from './context.js'
 import { findMount, findVolume, loadVolume } from './volumes.js'
 
@@ -24,8 +25,14 @@ export async function reloadVolume(
     const volumeId = await findVolume(syncer, tenant, body.volume)
     const { sandbox } = await findMount(syncer, tenant, sandboxId, volumeId)
     const { workerId, epoch } = sandbox
+    const options = { signal: AbortSignal.timeout(RELOAD_MS), patienceMs: 0 }
     const task = { kind: 'reload-volume' as const, tenant, volumeId, sandboxId, epoch, reloadId }
-    const { fromVersion, toVersion } = await runTask(syncer.messaging, workerId, task, RELOAD_MS)
+    const { fromVersion, toVersion } = await askWorker<'reload-volume'>(
+      syncer.messaging,
+      workerId,
+      task,
+      options,
+    )
     const { state, version } = await loadVolume(syncer, tenant, volumeId)
     const events = decideVolume(state, { type: 'RecordReload', sandboxId, fromVersion, toVersion })
     return {

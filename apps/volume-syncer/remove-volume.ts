@@ -1,9 +1,10 @@
 /** `volume.remove`: refused while a live sandbox mounts it. Its history stays; its name is free again. */
 
-import { type Command, handleCommand, record, runTask } from '#libs/command-handling'
+import { type Command, handleCommand, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideVolume, isId, Rejected, type VolumeId } from '#libs/domain'
 import type { FiredTimer, Queryable, TimerToSet } from '#libs/event-store'
+import { askWorker } from '#libs/pool-tasks'
 import type { VolumeSyncer } from './context.js'
 import { findVolume, loadVolume, volumeName } from './volumes.js'
 
@@ -47,7 +48,9 @@ export async function driveRemoval(syncer: VolumeSyncer, { tenant, payload }: Fi
   const { volumeId } = payload
   if (!isId('vo', volumeId)) throw new Error(`a timer names no volume: ${volumeId}`)
   const { state } = await loadVolume(syncer, tenant, volumeId)
-  await runTask(syncer.messaging, state.workerId, { kind: 'remove-volume', tenant, volumeId }, TASK_MS)
+  const task = { kind: 'remove-volume' as const, tenant, volumeId }
+  const options = { signal: AbortSignal.timeout(TASK_MS), patienceMs: 0 }
+  await askWorker<'remove-volume'>(syncer.messaging, state.workerId, task, options)
 }
 
 const LIVE_WITH_VOLUME = `

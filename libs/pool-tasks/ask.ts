@@ -15,7 +15,8 @@ export interface AskOptions {
 }
 
 /**
- * @throws Rejected or SandtrailError as the worker gave it; what may pass only after `patienceMs` of it
+ * @throws Rejected or SandtrailError as the worker gave it; what may pass only after `patienceMs` of it;
+ *   DEADLINE_EXCEEDED once `signal` has fired
  */
 export async function askWorker<K extends Task['kind']>(
   messaging: Messaging,
@@ -26,7 +27,8 @@ export async function askWorker<K extends Task['kind']>(
   let backoffMs: number = BACKOFF_MS[0]
   let troubleSince: number | null = null
   for (;;) {
-    signal.throwIfAborted()
+    if (signal.aborted)
+      throw new SandtrailError('DEADLINE_EXCEEDED', `worker ${workerId} still works on ${task.kind}`)
     try {
       const reply = await messaging.request(workerSubject(workerId, 'task'), task, {
         timeoutMs: REPLY_MS_MAX,
