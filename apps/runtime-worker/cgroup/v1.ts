@@ -16,23 +16,29 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
 import { until } from '../host/wait.js'
 
-export interface CgroupLimits {
-  /** Hard limit, swap included. */
-  memoryBytes: number
+export interface CpuLimits {
   /** The share under contention, in thousandths of a core. */
   cpuMillis: number
   /** Hard limit in thousandths of a core; null: none. */
   cpuLimitMillis: number | null
+}
+
+export interface CgroupLimits extends CpuLimits {
+  /** Hard limit, swap included. */
+  memoryBytes: number
   /** Processes and threads, runsc's own included. */
   pidsMax: number
 }
 
 /** The kernel's own period; shorter ones cost switches, longer ones make visible pauses. */
 const CPU_PERIOD_US = 100_000
-/** The kernel refuses less than 2 shares. 1024 shares stand for one core. */
+/** A process outside of any cgroup weighs so much. */
+const SHARES_OF_CORE = 1024
+/** The kernel refuses less. */
 const CPU_SHARES_MIN = 2
 /** A frozen group cannot fork: SIGKILL then reaches all of it in one sweep. 100 ms covers a busy host. */
 const FREEZE_MS_MAX = 100
@@ -68,8 +74,11 @@ const CONTROLLERS: ReadonlySet<string> = new Set([
 export function createCgroup(name: string, limits: CgroupLimits): void {
   for (const root of roots()) mkdirSync(join(root, name), { recursive: true })
   openCpuset(name)
+  // All sandboxes together weigh as much as one busy process per core does: with the default of one such process for
+  // all of them, a host that compiles something starved them.
+  set('cpu', dirname(name), 'cpu.shares', SHARES_OF_CORE * availableParallelism())
   setMemory(name, limits.memoryBytes)
-  setCpu(name, limits)
+  setCpuLimits(name, limits)
   set('pids', name, 'pids.max', limits.pidsMax)
 }
 
@@ -93,8 +102,9 @@ function setMemory(name: string, bytes: number): void {
   set('memory', name, 'memory.swappiness', 0)
 }
 
-function setCpu(name: string, limits: CgroupLimits): void {
-  const shares = Math.max(CPU_SHARES_MIN, Math.round((limits.cpuMillis * 1024) / 1000))
+/** May be called again while the sandbox runs. */
+export function setCpuLimits(name: string, limits: CpuLimits): void {
+  const shares = Math.max(CPU_SHARES_MIN, Math.round((limits.cpuMillis * SHARES_OF_CORE) / 1000))
   set('cpu', name, 'cpu.shares', shares)
   if (limits.cpuLimitMillis === null) return
   set('cpu', name, 'cpu.cfs_period_us', CPU_PERIOD_US)

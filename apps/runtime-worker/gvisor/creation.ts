@@ -4,7 +4,7 @@ import type { AgentSession } from '#libs/agent-client'
 import type { SandboxSpec } from '#libs/domain'
 import type { Log } from '#libs/service'
 import type { Pool } from '#libs/storage'
-import { createCgroup, joinFile } from '../cgroup/v1.js'
+import { type CgroupLimits, type CpuLimits, createCgroup, joinFile, setCpuLimits } from '../cgroup/v1.js'
 import { CommandFailed } from '../host/command.js'
 import { identify } from '../host/process.js'
 import type { SandboxLink } from '../network/addressing.js'
@@ -50,6 +50,8 @@ export interface Created extends ReadyRecord {
 
 /** Processes and threads of a sandbox, runsc's own (some thirty, and one or two for each of the guest's) included. */
 const PIDS_MAX = 4096
+/** Two cores: what a start can use at most. */
+const START_CPU_MILLIS = 2000
 const AGENT_MS_MAX = 30_000
 
 export class Creation {
@@ -83,7 +85,7 @@ export class Creation {
     const [bindTmp, [slots, volumes]] = await together([
       this.step('root', () => this.makeRoot()),
       this.makeSlots(),
-      this.step('cgroup', async () => createCgroup(this.cgroupName, limitsOf(spec))),
+      this.step('cgroup', async () => createCgroup(this.cgroupName, startLimits(spec))),
       this.step('network', async () => (link ? networks.make(link) : undefined)),
     ] as const)
     const session = await this.step('bundle', async () => {
@@ -101,6 +103,7 @@ export class Creation {
     await this.step('agent', () => this.untilConnected(session))
     await this.step('bind', async () => {
       for (const volume of volumes) await bindVolume(session.agent, volume)
+      setCpuLimits(this.cgroupName, cpuLimits(spec))
       await writeReady(this.files, { process, volumes })
     })
     return { process, volumes, session, tookMs: this.tookMs }
@@ -217,9 +220,21 @@ async function bindVolume(agent: AgentSession, { slot, path, readOnly }: Mounted
   await agent.bind({ source: `${GUEST.slots}/${slot}`, target: path, readOnly })
 }
 
-function limitsOf(spec: SandboxSpec) {
-  const { memoryBytes, cpuMillis } = spec.resources
-  return { memoryBytes, cpuMillis, cpuLimitMillis: spec.cpuLimitMillis, pidsMax: PIDS_MAX }
+function cpuLimits({ resources, cpuLimitMillis }: SandboxSpec): CpuLimits {
+  return { cpuMillis: resources.cpuMillis, cpuLimitMillis }
+}
+
+/**
+ * The start is the service's work, not the guest's: it is not slowed down by a small share. The limit of CPU is rounded
+ * up to the whole cores that gVisor shows for it (never less than two), so that the guest sees the same number.
+ */
+function startLimits({ resources, cpuLimitMillis }: SandboxSpec): CgroupLimits {
+  return {
+    memoryBytes: resources.memoryBytes,
+    cpuMillis: Math.max(START_CPU_MILLIS, resources.cpuMillis),
+    cpuLimitMillis: cpuLimitMillis && Math.max(START_CPU_MILLIS, Math.ceil(cpuLimitMillis / 1000) * 1000),
+    pidsMax: PIDS_MAX,
+  }
 }
 
 /** Waits for all, also when one fails: what still runs would make things behind the back of the undo. */

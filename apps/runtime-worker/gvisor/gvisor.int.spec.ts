@@ -75,10 +75,25 @@ test('a guest sees its own name, memory and files, and no interface but lo', asy
   const see = async (script: string) => (await shell(running, request, script)).stdout
   expect(await see('hostname; cat /etc/hostname')).toBe('web-server\nweb-server')
   expect(await see('grep MemTotal /proc/meminfo')).toMatch(new RegExp(` ${384 * 1024} kB$`))
-  expect(await see('ls /sys/class/net')).toBe('lo')
+  expect(await see('ls /sys/class/net; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d " "')).toBe('lo')
   expect(await see('df -k /dev/shm | tail -1')).toContain(` ${192 * 1024} `)
   expect(await see('id -u; echo $SANDTRAIL_AGENT_TOKEN')).toBe('0')
   expect(await see('ls /proc | grep -c "^[0-9]"')).toMatch(/^[1-9]$/)
+})
+
+test('the share and the limit of CPU hold once a sandbox has started', async () => {
+  const { request, running } = await started({
+    resources: { cpuMillis: 250, memoryBytes: 256 * MiB, diskBytes: 1024 * MiB },
+    cpuLimitMillis: 500,
+  })
+  const value = (file: string) => readFile(join('/sys/fs/cgroup/cpu', cgroupOf(request), file), 'utf8')
+  expect(Number(await value('cpu.shares'))).toBe(256)
+  expect(Number(await value('cpu.cfs_quota_us'))).toBe(50_000)
+  // What a program is given of a second that it wants whole.
+  const spin =
+    'import time; e = time.monotonic() + 2\nwhile time.monotonic() < e: pass\nprint(time.process_time())'
+  const { stdout } = await shell(running, request, `python3 -c '${spin}'`)
+  expect(Number(stdout)).toBeLessThan(1.5)
 })
 
 test('what a guest writes to /tmp and / is in its root', async () => {
@@ -257,13 +272,14 @@ test('a fork bomb meets its limit and is ended with its sandbox', async () => {
 
 test('a stop gives the guest its grace', async () => {
   const { request, running } = await started()
-  await startShell(
-    running,
-    request,
-    'trap "echo bye > /root/bye; sync; exit 0" TERM; while :; do sleep 0.05; done',
-  )
+  const script = 'trap "echo bye > /root/bye; exit 0" TERM; echo ready; while :; do sleep 0.05; done'
+  const execId = await startShell(running, request, script)
+  void request.output.end(execId).promise.then(() => running.agent.acknowledgeExit(execId))
+  const isReady = () => request.output.of(execId, 'stdout') === 'ready\n'
+  expect(await until(isReady, { timeoutMs: 10_000 })).toBe(true)
   await running.kill(5_000)
   expect(await readFile(join(host.pool.rootPath(request.sandboxId), 'root/bye'), 'utf8')).toBe('bye\n')
+  expect((await request.output.end(execId).promise).code).toBe(0)
 })
 
 test('a runsc that hangs holds up no teardown for long', async () => {
