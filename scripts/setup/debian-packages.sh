@@ -6,6 +6,8 @@ WANTED=(
   'mmdebstrap mmdebstrap the base image'
   'nft nftables the network of sandboxes'
   'ip iproute2 network namespaces'
+  'slirp4netns slirp4netns the way out of open networks'
+  'dnsmasq dnsmasq-base the resolver of open networks'
   'bwrap bubblewrap the jail that unpacks images'
   'openssl openssl certificates of the data plane'
   'flock util-linux locks'

@@ -1,7 +1,9 @@
 /** An open network as programs in a sandbox see it. The rules themselves are attacked in ../network. */
 
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { netnsExists } from '../network/netns.js'
+import { until } from '../host/wait.js'
+import { listNetns, netnsExists } from '../network/netns.js'
+import { SPARES } from '../network/networks.js'
 import { ANSWER, makeWorld, WORLD, type World } from '../network/testing.js'
 import type { RunningSandbox } from '../runtime.js'
 import type { GvisorDriver } from './driver.js'
@@ -12,12 +14,17 @@ let host: GvisorHost
 let driver: GvisorDriver
 let request: TestRequest
 let running: RunningSandbox
+/** Makes the step "run" of a create fail. */
+let failing = false
+const beforeStep = (step: string) => {
+  if (failing && step === 'run') throw new Error('injected')
+}
 const never = new AbortController().signal
 
 beforeAll(async () => {
   world = await makeWorld()
   host = await makeGvisorHost({ dnsUpstream: `${WORLD.resolver}:53`, hostNetns: world.hostNetns })
-  driver = host.driver()
+  driver = host.driver({ beforeStep })
   request = host.request({ network: 'open' })
   running = await driver.create(request, never)
 }, 120_000)
@@ -76,14 +83,13 @@ except OSError as e: print('refused')`
 })
 
 test('a failed create takes its network along', async () => {
-  const failing = host.driver({
-    beforeStep: (step) => {
-      if (step === 'bundle') throw new Error('injected')
-    },
-  })
   const failed = host.request({ network: 'open' })
-  await expect(failing.create(failed, never)).rejects.toMatchObject({ step: 'bundle' })
-  await failing.stop()
+  failing = true
+  await expect(driver.create(failed, never)).rejects.toMatchObject({ step: 'run' })
+  failing = false
+  expect((await listNetns()).filter((name) => name.startsWith(`st-${host.instance}-`))).toHaveLength(
+    1 + SPARES,
+  )
 })
 
 test('a sandbox that is adopted keeps its network', async () => {

@@ -24,7 +24,7 @@ export interface NetworkOptions {
 }
 
 /** Made ahead of need, since one takes about 30 ms: a burst of two creates does not wait for it. */
-const SPARES = 2
+export const SPARES = 2
 /** A new address of the host is refused to sandboxes after this long at the latest. */
 const REFRESH_MS = 5_000
 const RESTART_MS = 1_000
