@@ -56,8 +56,10 @@ const LEDGER_PAGE = `
   limit $2
 `
 
-/** Every row of the ledger, or those of one stream. */
+/** Every row of the ledger, or those of one stream. Within a transaction. */
 export async function* ledgerRows(db: Queryable, stream: string | null): AsyncGenerator<LedgerRow> {
+  // Without statistics (a fresh restore) the planner would hash the whole log for each page.
+  await db.query('set local enable_hashjoin = off; set local enable_mergejoin = off')
   let after = '0'
   for (;;) {
     const { rows } = await db.query<Row>(LEDGER_PAGE, [after, PAGE, stream])
@@ -99,19 +101,18 @@ export async function findLedgerEntry(db: Queryable, position: number): Promise<
   return rows[0] ? { position, ...rows[0] } : null
 }
 
-const UNPLACED_PAGE = `
-  fetch ${PAGE} from unplaced
-`
-
 const DECLARE_UNPLACED = `
   -- By stream and version: a seq can be forged, so that the sequencer believes that it has placed the event.
   declare unplaced no scroll cursor for
-  select ${EVENT_COLUMNS}, exists (select from ledger l where l.seq = e.seq) or e.seq <= s.floor as overlooked
+  select e.stream, e.version, exists (select from ledger l where l.seq = e.seq) or e.seq <= s.floor as overlooked
   from events e
   cross join sequencer s
-  left join events p on p.stream = e.stream and p.version = e.version - 1
   where not exists (select from ledger l where l.stream = e.stream and l.version = e.version)
   order by e.seq
+`
+
+const UNPLACED_PAGE = `
+  fetch ${PAGE} from unplaced
 `
 
 export interface UnplacedEvent extends RawEvent {
@@ -121,10 +122,18 @@ export interface UnplacedEvent extends RawEvent {
 
 /** Events without a position, in the order in which they will get one. Within a transaction. */
 export async function* unplacedEvents(db: Queryable): AsyncGenerator<UnplacedEvent> {
+  // The ledger has no index by stream: one pass over both, whatever the planner believes of their sizes.
+  await db.query(
+    'set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_nestloop = off',
+  )
   await db.query(DECLARE_UNPLACED)
+  await db.query('set local enable_nestloop = on')
   for (;;) {
-    const { rows } = await db.query<UnplacedEvent>(UNPLACED_PAGE)
-    yield* rows
+    const { rows } = await db.query<{ stream: string; version: number; overlooked: boolean }>(UNPLACED_PAGE)
+    for (const { stream, version, overlooked } of rows) {
+      const event = await findEvent(db, stream, version)
+      if (event !== null) yield { ...event, overlooked }
+    }
     if (rows.length < PAGE) break
   }
   await db.query('close unplaced')

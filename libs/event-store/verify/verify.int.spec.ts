@@ -385,7 +385,11 @@ describe('tampering with the file is named:', () => {
 
   test('a second, different line for the same position', async () => {
     const report = await tampered(
-      edit((lines) => [...lines, (lines[0] as string).replace(/"hash":"../, '"hash":"00'), '']),
+      edit((lines) => [
+        ...lines,
+        (lines[0] as string).replace(/.(?="}$)/, (digit) => (digit === '0' ? '1' : '0')),
+        '',
+      ]),
     )
     expect(named(report.problems)).toEqual([['trail-altered', living, 1]])
   })
