@@ -27,6 +27,11 @@ export async function snapshot(
   await runTool('btrfs', ['subvolume', 'snapshot', ...readOnly, source, target])
 }
 
+/** From then on nobody writes there, root of a guest included. */
+export async function setReadOnly(path: string): Promise<void> {
+  await runTool('btrfs', ['property', 'set', '-ts', path, 'ro', 'true'])
+}
+
 /** A snapshot inherits the limit of its source, so every new writable one is given its own. null: none. */
 export async function limitBytes(path: string, bytes: number | null): Promise<void> {
   await runTool('btrfs', ['qgroup', 'limit', bytes === null ? 'none' : String(bytes), path])

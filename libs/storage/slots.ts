@@ -17,6 +17,7 @@ import {
   isSubvolume,
   limitBytes,
   referencedBytes,
+  setReadOnly,
   snapshot,
   subvolumeInfo,
 } from './btrfs.js'
@@ -52,7 +53,10 @@ export async function makeSlotsDir(layout: Layout, sandboxId: SandboxId): Promis
   return dir
 }
 
-/** A writable copy of a version in a slot. `quotaBytes`: what the sandbox may add to it. */
+/**
+ * A copy of a version in a slot; `quotaBytes`: what the sandbox may add to it. A read-only mount is read-only here, on
+ * the host: whatever the guest remounts, it cannot write.
+ */
 export async function fillSlot(
   layout: Layout,
   slot: Omit<SlotRecord, 'subvolume' | 'basis'>,
@@ -66,6 +70,8 @@ export async function fillSlot(
     const { id, uuid } = await subvolumeInfo(making)
     await writeSlotRecord(layout, { ...slot, subvolume: { id, uuid }, basis: { version: slot.base } })
     await rename(making, layout.slot(slot.sandboxId, slot.slot))
+    // Only now: a read-only subvolume cannot be moved.
+    if (slot.readOnly) await setReadOnly(layout.slot(slot.sandboxId, slot.slot))
   } catch (error) {
     await deleteSubvolume(making).catch(() => {})
     throw error

@@ -23,7 +23,7 @@ export interface TaskTools {
 export function createTaskHandler(tools: TaskTools): (body: object) => Promise<TaskReply> {
   const runs = new TaskRuns()
   const locks = new KeyedLock()
-  return (body) => {
+  return async (body) => {
     const task = parseTask(body)
     return runs.join(keyOf(task), () => locks.run(subjectOf(task), () => logged(tools, task)))
   }
