@@ -18,5 +18,8 @@ export interface Accepted {
 export const COMMAND_EXPIRY_MS_MAX = 24 * 3_600_000
 /** What CLI and HTTP set. */
 export const COMMAND_EXPIRY_MS_DEFAULT = 600_000
-/** Made by the caller; ULID, UUID or any other text that is unique in the tenant. */
-export const COMMAND_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{7,127}$/
+/**
+ * Made by the caller; ULID, UUID or any other text that is unique in the tenant. It becomes tokens of a subject, so no
+ * dot stands first, last or beside another.
+ */
+export const COMMAND_ID = /^(?=.{8,128}$)[A-Za-z0-9][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*$/

@@ -111,7 +111,7 @@ function streamsWanted(replicas: number): Wanted[] {
       name: DEAD_LETTERS,
       subjects: ['dead.>'],
       retention: RetentionPolicy.Limits,
-      max_age: nanos(7 * 24 * HOUR_MS),
+      max_age: nanos(24 * HOUR_MS),
       max_bytes: 256 * MIB,
       discard: DiscardPolicy.Old,
     },
