@@ -57,7 +57,7 @@ async function copyIn(api: Api, source: string, { sandbox, path: target }: Place
   const name = basename(local)
   const argv = ['sh', '-c', UNPACK, 'sh', target, name, temporaryName()]
   const pack = tar(['-c', '-f', '-', '-C', dirname(local), '--', `./${name}`])
-  await Promise.all([pack.done, runRemote(api, sandbox, argv, pack.process.stdout!, null)])
+  await both(pack.done, runRemote(api, sandbox, argv, pack.output, null))
   progress(`copied ${source}`)
 }
 
@@ -72,7 +72,7 @@ async function copyOut(api: Api, { sandbox, path: source }: Place, target: strin
     // Owners are the sandbox's, not this host's. Links that lead out are made last by tar, so nothing is written through them.
     const unpack = tar(['-x', '-f', '-', '-C', temporary, '--no-same-owner', '--no-same-permissions'])
     const argv = ['tar', '-c', '-f', '-', '-C', dirname(clean), '--', `./${name}`]
-    await Promise.all([unpack.done, runRemote(api, sandbox, argv, null, unpack.process.stdin!)])
+    await both(unpack.done, runRemote(api, sandbox, argv, null, unpack.input))
     await moveIntoPlace(temporary, name, join(dir, finalName))
   } finally {
     await rm(temporary, { recursive: true, force: true })
@@ -146,6 +146,8 @@ function tar(args: string[]) {
 function spawnTool(name: string, args: string[]) {
   const child = spawn(name, args, { stdio: ['pipe', 'pipe', 'pipe'] })
   const said = text(child.stderr)
+  // Taken up at once: what a child has written is thrown away when it ends before anybody reads.
+  const output = child.stdout.pipe(new PassThrough())
   // One that ends before it has read all tells by its exit code, not by a broken pipe.
   child.stdin.on('error', () => {})
   const done = new Promise<void>((resolve, reject) => {
@@ -158,7 +160,12 @@ function spawnTool(name: string, args: string[]) {
         )
     })
   })
-  return { process: child, done }
+  return { input: child.stdin, output, done }
+}
+
+/** Waits for both sides, so that neither is left running; throws what failed first in the order given. */
+async function both(...sides: Promise<void>[]): Promise<void> {
+  for (const side of await Promise.allSettled(sides)) if (side.status === 'rejected') throw side.reason
 }
 
 async function text(stream: Readable): Promise<string> {

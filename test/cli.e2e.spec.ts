@@ -1,0 +1,126 @@
+import { spawn } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { ROOT, TestSystem } from './system.js'
+
+let system: TestSystem
+let sandbox: string
+beforeAll(async () => {
+  system = await TestSystem.start()
+  sandbox = await system.ok('create', '--name', 'cli', '--timeout', '30m')
+}, 240_000)
+afterAll(() => system?.stop(), 60_000)
+
+test('a pipe goes through a program byte for byte, and ends', async () => {
+  const bytes = randomBytes(3_000_000)
+  const { stdout } = await system.run(['exec', sandbox, '--', 'sha256sum'], { stdin: bytes })
+  expect(stdout.split(' ')[0]).toBe(createHash('sha256').update(bytes).digest('hex'))
+}, 90_000)
+
+test('a program that does not read its stdin ends all the same', async () => {
+  expect(await system.run(['exec', sandbox, '--', 'true'], { stdin: randomBytes(2_000_000) })).toMatchObject({
+    code: 0,
+  })
+}, 60_000)
+
+test('files and directories are copied both ways', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'sandtrail-cp-'))
+  try {
+    const bytes = randomBytes(100_000)
+    await writeFile(join(dir, 'a b'), bytes)
+    await symlink('a b', join(dir, 'link'))
+    await system.ok('cp', dir, `${sandbox}:/opt/copied`)
+    expect(await system.ok('exec', sandbox, '--', 'readlink', '/opt/copied/link')).toBe('a b')
+    const back = join(dir, 'back')
+    await system.ok('cp', `${sandbox}:/opt/copied/a b`, back)
+    expect((await readFile(back)).equals(bytes)).toBe(true)
+    await system.ok('cp', `${sandbox}:/opt/copied`, dir)
+    expect((await readFile(join(dir, 'copied', 'a b'))).equals(bytes)).toBe(true)
+    const missing = await system.run(['cp', `${sandbox}:/nothing`, dir])
+    expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining('/nothing'.slice(1)) })
+  } finally {
+    await rm(dir, { recursive: true })
+  }
+}, 120_000)
+
+test('an interrupt goes to the program', async () => {
+  const child = spawn(
+    join(ROOT, 'bin', 'sandtrail'),
+    ['exec', sandbox, '--', 'sh', '-c', 'echo up; exec sleep 60'],
+    {
+      env: { ...process.env, ...system.env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  child.stdout.once('data', () => child.kill('SIGINT'))
+  const code = await new Promise((resolve) => child.on('close', resolve))
+  expect(code).toBe(130)
+}, 60_000)
+
+test('an exec that was detached is attached to, from its first byte to its exit code', async () => {
+  const exec = await system.ok(
+    'exec',
+    '--detach',
+    sandbox,
+    '--',
+    'sh',
+    '-c',
+    'echo one; sleep 1; echo two; exit 5',
+  )
+  expect(await system.run(['attach', exec])).toMatchObject({ code: 5, stdout: 'one\ntwo\n' })
+  expect(await system.run(['wait', exec])).toMatchObject({ code: 5, stdout: '5\n' })
+}, 60_000)
+
+test('the output of a main command is followed, and stays after its end', async () => {
+  const id = await system.ok('create', '--', 'sh', '-c', 'echo out; echo err >&2; exit 6')
+  expect(await system.run(['logs', '-f', id])).toMatchObject({ code: 0, stdout: 'out\n', stderr: 'err\n' })
+  expect(await system.run(['wait', id])).toMatchObject({ code: 6 })
+  expect(await system.run(['logs', id])).toMatchObject({ stdout: 'out\n', stderr: 'err\n' })
+}, 60_000)
+
+test('a terminal is one inside, with the size of the one outside', async () => {
+  const command = `stty rows 30 cols 100; ${join(ROOT, 'bin', 'sandtrail')} exec -it ${sandbox} -- sh -c 'tty; stty size'`
+  const child = spawn('script', ['-qec', command, '/dev/null'], {
+    env: { ...process.env, ...system.env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let text = ''
+  for await (const chunk of child.stdout) text += chunk
+  expect(text).toMatch(/\/dev\/pts\/\d+\r?\n30 100/)
+}, 60_000)
+
+test.each([
+  [['describe', 'nobody'], 3, 'SANDBOX_NOT_FOUND'],
+  [['create', '--image', 'nothing'], 3, 'IMAGE_NOT_FOUND'],
+  [['create', '--name', 'cli'], 5, 'NAME_TAKEN'],
+  [['create', '--memory', '100t'], 2, 'INVALID_ARGUMENT'],
+  [['create', '--timeout', 'soon'], 2, 'INVALID_ARGUMENT'],
+  [['create', '--memory', '1000g'], 6, 'NO_CAPACITY'],
+])('%j is refused with exit code %i', async (args, code, name) => {
+  const { stderr, stdout, code: got } = await system.run(args)
+  expect({ got, stdout }).toEqual({ got: code, stdout: '' })
+  expect(stderr).toContain(name)
+})
+
+test('a token that was revoked is refused, and a server that is not there is told', async () => {
+  const made = await system.json<{ id: string; token: string }>('token', 'create', 'short')
+  await system.ok('token', 'revoke', made.id)
+  const run = (env: Record<string, string>) =>
+    new Promise<number>((resolve) => {
+      const child = spawn(join(ROOT, 'bin', 'sandtrail'), ['ps'], {
+        env: { ...process.env, ...system.env, ...env },
+        stdio: 'ignore',
+      })
+      child.on('close', (code) => resolve(code ?? -1))
+    })
+  expect(await run({ SANDTRAIL_TOKEN: made.token })).toBe(4)
+  expect(await run({ SANDTRAIL_URL: 'http://127.0.0.1:9' })).toBe(7)
+}, 60_000)
+
+test('doctor finds everything well', async () => {
+  const { ok } = await system.json<{ ok: boolean }>('doctor')
+  expect(ok).toBe(true)
+}, 60_000)
