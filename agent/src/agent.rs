@@ -38,6 +38,8 @@ pub struct Agent {
     syncer: Syncer,
     signals: OwnedFd,
     shutdown: Option<Shutdown>,
+    /// All execs together hold more than `HELD_MAX`.
+    scarce: bool,
     /// Whose output was queued last.
     served_last: u32,
     scratch: Vec<u8>,
@@ -76,6 +78,7 @@ impl Agent {
             syncer: Syncer::new()?,
             signals: process::signals()?,
             shutdown: None,
+            scarce: false,
             served_last: 0,
             scratch: vec![0; DATA_MAX],
         })
@@ -100,14 +103,11 @@ impl Agent {
         }
     }
 
-    fn scarce(&self) -> bool {
-        let held = |exec: &Exec| exec.stdout.window.held() + exec.stderr.window.held();
-        self.execs.iter().map(held).sum::<usize>() > HELD_MAX
-    }
-
     /// Waits until a descriptor is ready or a deadline is due.
-    fn wait(&self) -> Vec<(Source, PollFlags)> {
-        let scarce = self.scarce();
+    fn wait(&mut self) -> Vec<(Source, PollFlags)> {
+        let held = |exec: &Exec| exec.stdout.window.held() + exec.stderr.window.held();
+        self.scarce = self.execs.iter().map(held).sum::<usize>() > HELD_MAX;
+        let scarce = self.scarce;
         let mut sources = vec![Source::Signals, Source::Syncer];
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
@@ -175,7 +175,7 @@ impl Agent {
     }
 
     fn on_output(&mut self, handle: u32, stream: Stream, flags: PollFlags) {
-        let scarce = self.scarce();
+        let scarce = self.scarce;
         let Some(exec) = self.execs.by_handle(handle) else {
             return;
         };
@@ -372,7 +372,7 @@ impl Agent {
 
     /// Does what is due. `true`: a shutdown is complete.
     fn on_time(&mut self, now: Instant) -> bool {
-        let scarce = self.scarce();
+        let scarce = self.scarce;
         for exec in self.execs.iter_mut() {
             self.discarded.extend(exec.on_time(now, &mut self.scratch, scarce));
         }
@@ -390,19 +390,27 @@ impl Agent {
         over
     }
 
-    /// Queues what the host should hear, each exec in turn so that none fills the queue for good, and sends what the socket takes.
+    /// Queues what the host should hear, each exec in turn so that none fills the queue for good, and sends what the
+    /// socket takes.
     fn speak(&mut self) {
-        if self.greeted {
-            for handle in self.execs.turns_after(self.served_last) {
+        loop {
+            let mut had_output = false;
+            let turns = if self.greeted { self.execs.turns_after(self.served_last) } else { Vec::new() };
+            for handle in turns {
                 if let Some(exec) = self.execs.by_handle(handle)
                     && tell(&mut self.link, exec)
                 {
                     self.served_last = handle;
+                    had_output = true;
                 }
             }
-        }
-        if !self.link.flush() {
-            self.lose();
+            if !self.link.flush() {
+                return self.lose();
+            }
+            // What is left waits for the socket; if all went out, there may have been more than the queue holds.
+            if !had_output || self.link.wants_write() {
+                return;
+            }
         }
     }
 

@@ -78,15 +78,16 @@ impl OutputWindow {
         Ok(())
     }
 
-    /// A new connection: the host has every byte below `offset`, what follows is sent again.
+    /// A new connection: the host has every byte below `offset`, what follows is sent again. Of a host that forgot
+    /// what it acknowledged, the rest is all that it can get; it knows from the list where that begins.
     ///
     /// # Errors
-    /// [`StreamError::OutOfRange`] when `offset` is below what was acknowledged or above what was received.
+    /// [`StreamError::OutOfRange`] when `offset` is above what was received.
     pub fn resume(&mut self, offset: u64) -> Result<(), StreamError> {
-        if offset < self.acked || offset > self.received() {
+        if offset > self.received() {
             return Err(StreamError::OutOfRange);
         }
-        self.sent = offset;
+        self.sent = offset.max(self.acked);
         self.ack(offset)
     }
 
@@ -243,8 +244,9 @@ mod tests {
         window.ack(2).unwrap();
         assert_eq!(window.ack(1), Ok(()));
         assert_eq!(unsent(&mut window, 3), Some((2, b"c".to_vec())));
-        assert_eq!(window.resume(1), Err(StreamError::OutOfRange));
         assert_eq!(window.resume(4), Err(StreamError::OutOfRange));
+        assert_eq!(window.resume(1), Ok(()));
+        assert_eq!(unsent(&mut window, 3), Some((2, b"c".to_vec())));
     }
 
     #[test]

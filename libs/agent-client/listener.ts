@@ -17,6 +17,7 @@ import { ProtocolViolation } from './violation.js'
 const HELLO_MS_MAX = 2_000
 /** More than one honest agent ever needs; past it the oldest goes, since an honest one is never the oldest for long. */
 const PENDING_MAX = 8
+const LOG_EVERY = 1_000
 /** `sun_path` less its final zero byte. */
 const SOCKET_PATH_BYTES_MAX = 107
 
@@ -24,6 +25,7 @@ export class AgentListener {
   private server: Server | null = null
   private readonly pending = new Set<Socket>()
   private readonly tokenHash: Buffer
+  private refused = 0
 
   constructor(
     private readonly socketPath: string,
@@ -91,7 +93,10 @@ export class AgentListener {
         this.onAuthenticated(new AgentConnection(socket, reader, info))
       } catch (error) {
         if (!(error instanceof ProtocolViolation)) throw error
-        this.log.warn({ code: error.code }, 'agent peer refused')
+        // Whoever is inside can do this all day: the log must not be what it fills.
+        if (this.refused++ % LOG_EVERY === 0) {
+          this.log.warn({ code: error.code, refused: this.refused }, 'agent peer refused')
+        }
         socket.destroy()
       }
     }

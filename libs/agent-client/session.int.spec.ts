@@ -187,7 +187,13 @@ test('a program that does not read holds the writer back, and its end refuses wh
   expect(await agent.exit('deaf')).toMatchObject({ code: null, signal: 9, timedOut: false })
   await until(async () => (await agent.session.execState('deaf')).state === 'exited')
   await expect(agent.session.signal('deaf', 9)).rejects.toMatchObject({ code: 'EXEC_ENDED' })
+  await expect(agent.session.writeStdin('deaf', 0, Buffer.from('x'))).rejects.toMatchObject({
+    code: 'EXEC_ENDED',
+  })
   await expect(agent.session.signal('never', 9)).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' })
+  await expect(agent.session.writeStdin('never', 0, Buffer.from('x'))).rejects.toMatchObject({
+    code: 'EXEC_NOT_FOUND',
+  })
 })
 
 test('a program whose stdin nobody reads any more breaks the pipe only', async () => {

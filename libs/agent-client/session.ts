@@ -7,6 +7,7 @@
  * Everything that the agent sends is untrusted: a violation costs it the connection, nothing more.
  */
 
+import { Rejected } from '#libs/domain'
 import type { AgentConnection } from './connection.js'
 import { KnownAgentExec } from './exec.js'
 import { CONTROL, type Frame, splitChannel } from './frame.js'
@@ -116,11 +117,18 @@ export class AgentSession {
     data: Buffer,
     { eof = false, signal }: { eof?: boolean; signal?: AbortSignal } = {},
   ): Promise<{ acceptedTo: number }> {
+    if (!this.execs.has(execId)) await this.mustBeOpen(execId)
     const written = await this.know(execId).stdin.write(offset, data, signal)
     if (eof) {
       await this.ask(() => ({ op: 'stdin-eof', exec: execId, offset: offset + data.length }))
     }
     return written
+  }
+
+  private async mustBeOpen(execId: string): Promise<void> {
+    const { state } = await this.execState(execId)
+    if (state === 'unknown') throw new Rejected('EXEC_NOT_FOUND', 'no exec has this id')
+    if (state !== 'started') throw new Rejected('EXEC_ENDED', 'the program has ended')
   }
 
   /** @throws Rejected EXEC_NOT_FOUND, EXEC_ENDED, or INVALID_ARGUMENT when it has no terminal. */
