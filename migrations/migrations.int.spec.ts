@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import pg from 'pg'
 import { append, createToken, openDatabase, purgeCommands, Sealer } from '#libs/event-store'
@@ -78,6 +79,27 @@ test('an auditor reads every view, sees no secret, and writes nothing', async ()
     await expect(auditor.query(`select * from ${table}`)).rejects.toMatchObject(DENIED)
   }
   await expect(auditor.query('create temporary table t (n integer)')).rejects.toMatchObject({ code: '25006' })
+})
+
+const guide = readFileSync(new URL('../docs/audit-sql.md', import.meta.url), 'utf8')
+for (const [, query = ''] of guide.matchAll(/```sql\n(.*?)```/gs)) {
+  test(`docs/audit-sql.md: an auditor can run "${query.split('\n', 1)[0]}"`, async () => {
+    await auditor.query(query)
+  })
+}
+
+test('docs/audit-sql.md lists the columns that the views have', async () => {
+  const { rows } = await db.pool.query<{ name: string; columns: string[] }>(`
+    select table_name as name, array_agg(column_name::text order by ordinal_position) as columns
+    from information_schema.columns
+    where table_name like 'audit\\_%'
+    group by table_name`)
+  for (const { name, columns } of rows) {
+    const line = guide.split('\n').find((each) => each.startsWith(`| \`${name}\``)) ?? ''
+    const listed = columns.map((column) => column.replace(/^(capacity|reserved)_.*/, '$1_*'))
+    for (const column of listed) expect(`${name}: ${line}`).toContain(column)
+  }
+  expect(rows).toHaveLength(6)
 })
 
 test('a command is kept for seven days after its expiry, and then can go', async () => {
