@@ -87,9 +87,9 @@ test('a failed create takes its network along', async () => {
   failing = true
   await expect(driver.create(failed, never)).rejects.toMatchObject({ step: 'run' })
   failing = false
-  expect((await listNetns()).filter((name) => name.startsWith(`st-${host.instance}-`))).toHaveLength(
-    1 + SPARES,
-  )
+  const left = async () =>
+    (await listNetns()).filter((name) => name.startsWith(`st-${host.instance}-`)).length
+  expect(await until(async () => (await left()) === 1 + SPARES, { timeoutMs: 5_000 })).toBe(true)
 })
 
 test('a sandbox that is adopted keeps its network', async () => {
