@@ -22,6 +22,7 @@ import {
 } from '#libs/domain'
 import { createWorkerIdentity, type Messaging, sealTo, workerSubject } from '#libs/messaging'
 import { eventually, startNats, type TestNats } from '../../libs/messaging/testing.js'
+import { tools } from '../../scripts/system/tools.mjs'
 
 export const TENANT = 'acme'
 
@@ -319,9 +320,8 @@ function runWorker(env: Record<string, string>): WorkerProcess {
 }
 
 function findAgent(): string {
-  const built = 'agent/target/x86_64-unknown-linux-gnu/release/sandtrail-agent'
-  const path = process.env.SANDTRAIL_AGENT || join(process.cwd(), built)
-  if (!existsSync(path))
-    throw new Error(`there is no agent at ${path}: run scripts/setup.sh, or set SANDTRAIL_AGENT`)
+  const path = process.env.SANDTRAIL_AGENT || tools().SANDTRAIL_AGENT
+  if (!path || !existsSync(path))
+    throw new Error("there is no agent: run 'make setup', or set SANDTRAIL_AGENT")
   return path
 }

@@ -13,6 +13,7 @@ import { open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type OutputSummary, SandtrailError } from '#libs/domain'
+import { passedBuffers } from './dead-buffers.js'
 import { type Extent, findExtent, readSegment, SEGMENT_BYTES, SegmentWriter } from './segments.js'
 import { Sha256, type Sha256State } from './sha256.js'
 
@@ -92,6 +93,7 @@ export class OutputStream {
     if (offset < this.extent.first) return null
     const bytes = Math.min(bytesMax, this.extent.end - offset)
     if (bytes <= 0) return Buffer.alloc(0)
+    passedBuffers(bytes)
     return readSegment(this.dir, this.name, offset, bytes)
   }
 
@@ -126,6 +128,7 @@ export class OutputStream {
       this.catchUp().catch(() => {})
     }
     this.extent.end += fresh.length
+    passedBuffers(data.length)
     this.wake()
     // The newest segment stays, however small the quota.
     while (this.isOverQuota()) await this.dropOldest()
