@@ -16,6 +16,12 @@ import {
 } from './btrfs.js'
 import type { Layout } from './layout.js'
 
+interface Spare {
+  name: string
+  /** What it is limited to already; null for one that a former process left. */
+  quotaBytes: number | null
+}
+
 /** Kept ready for each image that was used lately. */
 export const SPARES_PER_IMAGE = 2
 /** More images than this are rarely in use at once; spares of the others are removed. */
@@ -24,8 +30,10 @@ const IMAGES_WITH_SPARES = 8
 const REFILL_DELAY_MS = 150
 
 export class Roots {
-  /** Names in spare/, by image, least recently used image first. */
-  readonly #spares = new Map<ImageId, string[]>()
+  /** What lies in spare/, by image, least recently used image first. */
+  readonly #spares = new Map<ImageId, Spare[]>()
+  /** Most sandboxes ask for the default, so a spare gets the quota that was asked for last. */
+  readonly #quotas = new Map<ImageId, number>()
   readonly #imageBytes = new Map<ImageId, number>()
   readonly #refills = new Map<ImageId, Promise<void>>()
   #serial = 0
@@ -39,7 +47,7 @@ export class Roots {
       const imageId = name.split('.')[0]
       const path = inside(this.layout.folder('spare'), name)
       if (isId('im', imageId) && (await isSubvolume(this.layout.image(imageId)))) {
-        this.#spares.set(imageId, [...(this.#spares.get(imageId) ?? []), name])
+        this.#spares.set(imageId, [...(this.#spares.get(imageId) ?? []), { name, quotaBytes: null }])
         this.#serial = Math.max(this.#serial, Number(name.split('.')[1]) || 0)
       } else {
         await deleteSubvolume(path)
@@ -65,13 +73,14 @@ export class Roots {
     const imageBytes = await this.#bytesOf(imageId)
     const spare = this.#take(imageId)
     if (spare === null) await snapshot(image, root, 'writable')
-    else await rename(spare, root)
+    else await rename(this.#path(spare), root)
     try {
-      await limitBytes(root, imageBytes + quotaBytes)
+      if (spare?.quotaBytes !== quotaBytes) await limitBytes(root, imageBytes + quotaBytes)
     } catch (error) {
       await deleteSubvolume(root).catch(() => {})
       throw error
     }
+    this.#quotas.set(imageId, quotaBytes)
     this.#refill(imageId)
     return root
   }
@@ -95,10 +104,11 @@ export class Roots {
   /** No more spares of an image that goes. */
   async forget(imageId: ImageId): Promise<void> {
     await this.#refills.get(imageId)
-    const names = this.#spares.get(imageId) ?? []
+    const surplus = this.#spares.get(imageId) ?? []
     this.#spares.delete(imageId)
     this.#imageBytes.delete(imageId)
-    for (const name of names) await deleteSubvolume(inside(this.layout.folder('spare'), name))
+    this.#quotas.delete(imageId)
+    for (const spare of surplus) await deleteSubvolume(this.#path(spare))
   }
 
   /** An image never changes, so it is measured once. */
@@ -110,13 +120,17 @@ export class Roots {
     return bytes
   }
 
-  #take(imageId: ImageId): string | null {
-    const names = this.#spares.get(imageId) ?? []
-    const name = names.shift()
+  #take(imageId: ImageId): Spare | null {
+    const spares = this.#spares.get(imageId) ?? []
+    const spare = spares.shift() ?? null
     // Re-inserting keeps the map in order of use.
     this.#spares.delete(imageId)
-    this.#spares.set(imageId, names)
-    return name === undefined ? null : inside(this.layout.folder('spare'), name)
+    this.#spares.set(imageId, spares)
+    return spare
+  }
+
+  #path({ name }: Spare): string {
+    return inside(this.layout.folder('spare'), name)
   }
 
   #refill(imageId: ImageId, delayMs = REFILL_DELAY_MS): void {
@@ -130,19 +144,22 @@ export class Roots {
   }
 
   async #fill(imageId: ImageId): Promise<void> {
-    const names = this.#spares.get(imageId) ?? []
-    this.#spares.set(imageId, names)
-    while (!this.#closed && names.length < SPARES_PER_IMAGE && this.#spares.get(imageId) === names) {
+    const spares = this.#spares.get(imageId) ?? []
+    this.#spares.set(imageId, spares)
+    while (!this.#closed && spares.length < SPARES_PER_IMAGE && this.#spares.get(imageId) === spares) {
       this.#serial += 1
-      const name = `${imageId}.${this.#serial}`
-      await snapshot(this.layout.image(imageId), inside(this.layout.folder('spare'), name), 'writable')
-      names.push(name)
+      const quotaBytes = this.#quotas.get(imageId) ?? null
+      const spare = { name: `${imageId}.${this.#serial}`, quotaBytes }
+      await snapshot(this.layout.image(imageId), this.#path(spare), 'writable')
+      if (quotaBytes !== null)
+        await limitBytes(this.#path(spare), (await this.#bytesOf(imageId)) + quotaBytes)
+      spares.push(spare)
     }
     for (const [oldest] of this.#spares) {
       if (this.#spares.size <= IMAGES_WITH_SPARES) break
       const surplus = this.#spares.get(oldest) ?? []
       this.#spares.delete(oldest)
-      for (const name of surplus) await deleteSubvolume(inside(this.layout.folder('spare'), name))
+      for (const spare of surplus) await deleteSubvolume(this.#path(spare))
     }
   }
 }

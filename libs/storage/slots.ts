@@ -47,9 +47,10 @@ export interface StageRequest {
 /** The directory that is exported, empty, to the sandbox. */
 export async function makeSlotsDir(layout: Layout, sandboxId: SandboxId): Promise<string> {
   const dir = layout.slots(sandboxId)
-  if (!(await isSubvolume(dir))) await createSubvolume(dir)
-  await limitBytes(dir, SLOTS_DIR_BYTES_MAX)
+  if (await isSubvolume(dir)) return dir
   await mkdir(layout.slotRecords(sandboxId), { recursive: true })
+  await createSubvolume(dir)
+  await limitBytes(dir, SLOTS_DIR_BYTES_MAX)
   return dir
 }
 
@@ -66,8 +67,8 @@ export async function fillSlot(
   const making = layout.tmp(`slot-${slot.sandboxId}-${randomBytes(6).toString('hex')}`)
   await snapshot(version, making, 'writable')
   try {
-    await limitBytes(making, (await referencedBytes(version)) + quotaBytes)
-    const { id, uuid } = await subvolumeInfo(making)
+    const limited = referencedBytes(version).then((bytes) => limitBytes(making, bytes + quotaBytes))
+    const [{ id, uuid }] = await Promise.all([subvolumeInfo(making), limited])
     await writeSlotRecord(layout, { ...slot, subvolume: { id, uuid }, basis: { version: slot.base } })
     await rename(making, layout.slot(slot.sandboxId, slot.slot))
     // Only now: a read-only subvolume cannot be moved.
