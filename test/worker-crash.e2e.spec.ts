@@ -44,6 +44,7 @@ test('kill -9 of the worker under live sandboxes: all are taken up again, no byt
 
 test('a sandbox that dies while its worker is away gets an end that says why', async () => {
   const id = await system.ok('create', '--timeout', '1h')
+  await system.ok('exec', id, '--', 'true')
   await system.system.kill('worker-1', 'SIGKILL')
   const record = await until(() => sentryOf(id))
   process.kill(record, 'SIGKILL')
