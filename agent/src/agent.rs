@@ -1,10 +1,10 @@
 //! The loop: one thread waits for the host, the programs and the clock, and never for one of them alone.
 
 use crate::exec::Exec;
-use crate::execs::{Execs, ID_MAX};
+use crate::execs::Execs;
 use crate::frame::{self, DATA_MAX, Frame, Stream};
 use crate::link::{Link, next_frame};
-use crate::message::{Answer, Assembler, ExecState, FromHost, Mount, PROTOCOL, ToHost};
+use crate::message::{Answer, Assembler, FromHost, PROTOCOL, ToHost};
 use crate::mounts::Mounts;
 use crate::process;
 use crate::shutdown::Shutdown;
@@ -32,12 +32,12 @@ pub struct Agent {
     /// The host has answered our hello on this connection.
     greeted: bool,
     assembler: Assembler,
-    execs: Execs,
+    pub(crate) execs: Execs,
     discarded: Vec<OwnedFd>,
-    mounts: Mounts,
-    syncer: Syncer,
+    pub(crate) mounts: Mounts,
+    pub(crate) syncer: Syncer,
     signals: OwnedFd,
-    shutdown: Option<Shutdown>,
+    pub(crate) shutdown: Option<Shutdown>,
     /// All execs together hold more than `HELD_MAX`.
     scarce: bool,
     /// Whose output was queued last.
@@ -57,7 +57,7 @@ enum Source {
 }
 
 /// The host broke the protocol: the connection goes, the next one starts clean.
-struct Violation;
+pub(crate) struct Violation;
 
 impl Agent {
     /// `token` is what the host knows us by; it stays in memory for each reconnect.
@@ -271,94 +271,7 @@ impl Agent {
         }
     }
 
-    fn on_message(&mut self, message: FromHost) -> Result<(), Violation> {
-        match message {
-            FromHost::Hello { .. } => return Err(Violation),
-            FromHost::Resume { exec, stdout, stderr } => {
-                if let Some(exec) = self.execs.by_id(&exec) {
-                    exec.resume(stdout, stderr).map_err(|_| Violation)?;
-                }
-            }
-            FromHost::Exec { id, exec, .. } if exec.is_empty() || exec.len() > ID_MAX => {
-                self.refused(id, "INVALID", "the exec's id is empty or too long");
-            }
-            FromHost::Exec { id, exec, spec, stdout, stderr } => {
-                let refusal = self.shutdown.as_ref().map(|_| "the sandbox is shutting down");
-                let state = self.execs.start(&exec, &spec, refusal);
-                if let Some(exec) = self.execs.by_id(&exec) {
-                    exec.resume(stdout, stderr).map_err(|_| Violation)?;
-                }
-                self.answer(id, Answer::State(state));
-            }
-            FromHost::State { id, exec } => {
-                let state = self.execs.state(&exec);
-                self.answer(id, Answer::State(state));
-            }
-            FromHost::StdinEof { id, exec, offset } => self.on_stdin_eof(id, &exec, offset),
-            FromHost::Resize { id, exec, rows, cols } => {
-                let size = crate::message::PtySize { rows, cols };
-                match self.execs.by_id(&exec).map(|exec| exec.resize(size)) {
-                    None => self.no_exec(id, &exec),
-                    Some(Ok(())) => self.done(id),
-                    Some(Err(None)) => self.refused(id, "NO_TERMINAL", "the exec has no terminal"),
-                    Some(Err(Some(errno))) => self.refused(id, "RESIZE_FAILED", &errno.to_string()),
-                }
-            }
-            FromHost::Signal { id, exec, signal } => self.on_signal_request(id, &exec, signal),
-            FromHost::AckExit { id, exec } => {
-                if self.execs.acknowledge(&exec) {
-                    self.done(id);
-                } else {
-                    self.refused(id, "NOT_EXITED", "the exec has not ended");
-                }
-            }
-            FromHost::Sync { id, timeout_ms } => {
-                self.syncer.request(id, Duration::from_millis(timeout_ms), Instant::now());
-            }
-            FromHost::Bind { id, source, target, read_only, replace } => {
-                let bound = self.mounts.bind(Mount { source, target, read_only }, replace);
-                self.mounted(id, bound);
-            }
-            FromHost::Unbind { id, target } => {
-                let unbound = self.mounts.unbind(&target);
-                self.mounted(id, unbound);
-            }
-            FromHost::Mounts { id } => {
-                let mounts = self.mounts.list().to_vec();
-                self.answer(id, Answer::Mounts { mounts });
-            }
-            FromHost::Ping { id } => self.done(id),
-            FromHost::Shutdown { id, grace_ms } => {
-                self.shut_down(Some(id), Duration::from_millis(grace_ms));
-            }
-        }
-        Ok(())
-    }
-
-    fn on_stdin_eof(&mut self, id: u64, exec_id: &str, offset: u64) {
-        let Some(exec) = self.execs.by_id(exec_id) else {
-            return self.no_exec(id, exec_id);
-        };
-        let ended = exec.stdin.end(offset);
-        exec.write_stdin();
-        match ended {
-            Ok(()) => self.done(id),
-            Err(_) => self.refused(id, "BAD_OFFSET", "stdin does not end at this offset"),
-        }
-    }
-
-    fn on_signal_request(&mut self, id: u64, exec_id: &str, number: i32) {
-        if !(1..=64).contains(&number) {
-            return self.refused(id, "INVALID", "there is no such signal");
-        }
-        match self.execs.by_id(exec_id) {
-            None => self.no_exec(id, exec_id),
-            Some(exec) if exec.signal(number) => self.done(id),
-            Some(_) => self.refused(id, "EXEC_ENDED", "the program has ended"),
-        }
-    }
-
-    fn shut_down(&mut self, request: Option<u64>, grace: Duration) {
+    pub(crate) fn shut_down(&mut self, request: Option<u64>, grace: Duration) {
         let now = Instant::now();
         let shutdown = match &mut self.shutdown {
             Some(shutdown) => {
@@ -427,29 +340,15 @@ impl Agent {
         }
     }
 
-    fn mounted(&mut self, id: u64, outcome: Result<(), crate::mounts::MountError>) {
-        match outcome {
-            Ok(()) => self.done(id),
-            Err(error) => self.refused(id, error.code(), &error.to_string()),
-        }
-    }
-
-    fn no_exec(&mut self, id: u64, exec: &str) {
-        match self.execs.state(exec) {
-            ExecState::Unknown => self.refused(id, "EXEC_NOT_FOUND", "no exec has this id"),
-            _ => self.refused(id, "EXEC_ENDED", "the program has ended"),
-        }
-    }
-
-    fn done(&mut self, id: u64) {
+    pub(crate) fn done(&mut self, id: u64) {
         self.answer(id, Answer::Nothing {});
     }
 
-    fn answer(&mut self, id: u64, result: Answer) {
+    pub(crate) fn answer(&mut self, id: u64, result: Answer) {
         self.link.send(&ToHost::Done { id, result });
     }
 
-    fn refused(&mut self, id: u64, code: &str, message: &str) {
+    pub(crate) fn refused(&mut self, id: u64, code: &str, message: &str) {
         self.link.send(&ToHost::Refused { id, code, message });
     }
 }

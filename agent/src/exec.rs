@@ -7,102 +7,20 @@
 
 use crate::frame::Stream;
 use crate::message::{ExecSpec, Exit, OpenState, PtySize, StdinState};
-use crate::spawn::{Program, SpawnError, Spawner};
+use crate::output::Output;
+use crate::program::{Program, SpawnError};
+use crate::spawn::Spawner;
+use crate::stdio::{Ends, winsize};
 use crate::stream::{OutputWindow, StdinBuffer, StreamError};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
 use std::time::{Duration, Instant};
 
 /// How long after its end what the program left in its pipes is waited for.
 pub const DRAIN_MAX: Duration = Duration::from_secs(2);
-/// What a stream may hold when memory is scarce, so that each still moves on.
-const PAGE: usize = 4096;
 /// End of file for a terminal (^D).
 const VEOF: &[u8] = &[4];
-
-/// One output: the descriptor that it is read from until its end, and what was read.
-#[derive(Default)]
-pub struct Output {
-    source: Option<OwnedFd>,
-    pub window: OutputWindow,
-    complete: bool,
-    /// After the drain limit: what was in the pipe then, and is still taken.
-    last: Option<usize>,
-}
-
-impl Output {
-    fn open(source: OwnedFd) -> Self {
-        Self { source: Some(source), ..Self::default() }
-    }
-
-    /// A terminal has no stderr: complete, and empty.
-    fn absent() -> Self {
-        Self { complete: true, ..Self::default() }
-    }
-
-    /// The descriptor to wait on, while there is room for more. `scarce`: all streams together hold too much.
-    #[must_use]
-    pub fn wants(&self, scarce: bool) -> Option<BorrowedFd<'_>> {
-        self.source.as_ref().filter(|_| self.room(scarce) > 0).map(AsFd::as_fd)
-    }
-
-    fn room(&self, scarce: bool) -> usize {
-        let room = if scarce { PAGE.saturating_sub(self.window.held()) } else { self.window.room() };
-        room.min(self.last.unwrap_or(usize::MAX))
-    }
-
-    /// Reads once into the window.
-    pub fn read(&mut self, scratch: &mut [u8], scarce: bool) {
-        let most = scratch.len().min(self.room(scarce));
-        let Some(source) = self.source.as_ref().filter(|_| most > 0) else {
-            return;
-        };
-        match rustix::io::read(source, &mut scratch[..most]) {
-            Ok(count) if count > 0 => {
-                self.window.push(&scratch[..count]);
-                if let Some(last) = &mut self.last {
-                    *last -= count;
-                }
-            }
-            Err(Errno::INTR | Errno::AGAIN) => {
-                // Of a cut stream someone else took the rest.
-                self.last = self.last.map(|_| 0);
-            }
-            // A terminal whose last program is gone answers EIO: that is its end of file.
-            Ok(_) | Err(_) => self.end(),
-        }
-    }
-
-    /// The end of file was seen.
-    pub fn end(&mut self) {
-        self.source = None;
-        self.complete = true;
-    }
-
-    /// The drain limit passed: what is in the pipe now is the last that is taken.
-    fn cut(&mut self) {
-        if let Some(source) = self.source.as_ref().filter(|_| self.last.is_none()) {
-            let waiting = rustix::io::ioctl_fionread(source).unwrap_or(0);
-            self.last = Some(usize::try_from(waiting).unwrap_or(0));
-        }
-    }
-
-    /// Takes the last bytes of a cut stream, and when there are none left, its descriptor out.
-    fn take_cut(&mut self, scratch: &mut [u8], scarce: bool) -> Option<OwnedFd> {
-        if self.last.is_some() {
-            self.read(scratch, scarce);
-        }
-        if self.last == Some(0) { self.source.take() } else { None }
-    }
-
-    fn closed(&self) -> bool {
-        self.source.is_none()
-    }
-}
 
 struct Ended {
     code: Option<i32>,
@@ -295,7 +213,7 @@ impl Exec {
     }
 
     fn is_uncut(&self) -> bool {
-        [&self.stdout, &self.stderr].iter().any(|output| !output.closed() && output.last.is_none())
+        [&self.stdout, &self.stderr].iter().any(|output| output.is_uncut())
     }
 
     /// Does what is due, and hands back the descriptors of streams that were cut off.
@@ -334,8 +252,8 @@ impl Exec {
             timed_out: self.timed_out,
             stdout_bytes: self.stdout.window.received(),
             stderr_bytes: self.stderr.window.received(),
-            stdout_complete: self.stdout.complete,
-            stderr_complete: self.stderr.complete,
+            stdout_complete: self.stdout.is_complete(),
+            stderr_complete: self.stderr.is_complete(),
             ran_ms: millis(ended.at - self.started),
         })
     }
@@ -343,78 +261,4 @@ impl Exec {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Both ends of an exec's streams. What the child gets is closed here when this is dropped.
-struct Ends<'a> {
-    child: [ChildEnd<'a>; 3],
-    stdin: Option<OwnedFd>,
-    stdout: OwnedFd,
-    stderr: Option<OwnedFd>,
-    pty: Option<OwnedFd>,
-}
-
-enum ChildEnd<'a> {
-    Own(OwnedFd),
-    Shared(BorrowedFd<'a>),
-}
-
-impl ChildEnd<'_> {
-    fn as_raw_fd(&self) -> i32 {
-        match self {
-            Self::Own(fd) => fd.as_raw_fd(),
-            Self::Shared(fd) => fd.as_raw_fd(),
-        }
-    }
-}
-
-impl<'a> Ends<'a> {
-    fn pipes(with_stdin: bool, null: BorrowedFd<'a>) -> Result<Self, Errno> {
-        let (stdout, stdout_child) = pipe()?;
-        let (stderr, stderr_child) = pipe()?;
-        // Only our ends: a program expects its own to block. Also for reading, since root inside could read from
-        // our end through /proc and leave us waiting for bytes that poll had promised.
-        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK)?;
-        rustix::fs::fcntl_setfl(&stderr, OFlags::NONBLOCK)?;
-        let (stdin_child, stdin) = if with_stdin {
-            let (read, write) = pipe()?;
-            rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
-            (ChildEnd::Own(read), Some(write))
-        } else {
-            (ChildEnd::Shared(null), None)
-        };
-        Ok(Self {
-            child: [stdin_child, ChildEnd::Own(stdout_child), ChildEnd::Own(stderr_child)],
-            stdin,
-            stdout,
-            stderr: Some(stderr),
-            pty: None,
-        })
-    }
-
-    fn terminal(size: PtySize, uid: Option<u32>) -> Result<Self, Errno> {
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        rustix::pty::unlockpt(&master)?;
-        let name = rustix::pty::ptsname(&master, Vec::new())?;
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
-        rustix::termios::tcsetwinsize(&master, winsize(size))?;
-        if let Some(uid) = uid {
-            // So that the user's programs can open their own terminal by name; without it they still run.
-            let _ = rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(uid)), None);
-        }
-        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
-        let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3);
-        let (stdin, pty) = (copy(&master)?, copy(&master)?);
-        let child = [ChildEnd::Own(copy(&slave)?), ChildEnd::Own(copy(&slave)?), ChildEnd::Own(slave)];
-        Ok(Self { child, stdin: Some(stdin), stdout: master, stderr: None, pty: Some(pty) })
-    }
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-}
-
-fn winsize(size: PtySize) -> Winsize {
-    Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 }
 }
