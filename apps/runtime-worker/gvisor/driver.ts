@@ -126,7 +126,7 @@ export class GvisorDriver implements RuntimeDriver {
       if (!isId('sb', id) || this.isOwned(id, known)) continue
       if (await killCgroup(`${parent}/${id}`, EXIT_MS_MAX)) removeCgroup(`${parent}/${id}`)
     }
-    await this.options.pool.sweep({ sandboxes: new Set([...known, ...this.creating]) })
+    await this.options.pool.sweep({ sandboxes: this.owned(known) })
     await this.networks.removeUnused()
     await this.removeShared()
   }
@@ -157,7 +157,14 @@ export class GvisorDriver implements RuntimeDriver {
   }
 
   private isOwned(sandboxId: SandboxId, known: ReadonlySet<SandboxId>): boolean {
-    return known.has(sandboxId) || this.creating.has(sandboxId)
+    return known.has(sandboxId) || this.creating.has(sandboxId) || this.running.has(sandboxId)
+  }
+
+  /** Asked anew each time, because a create may begin while the sweep is under way. */
+  private owned(known: ReadonlySet<SandboxId>): ReadonlySet<SandboxId> {
+    const owned = new Set(known)
+    owned.has = (sandboxId) => this.isOwned(sandboxId, known)
+    return owned
   }
 
   private hold(

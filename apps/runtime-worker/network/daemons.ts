@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { SandtrailError } from '#libs/domain'
 import { createCgroup, joinFile, killCgroup, removeCgroup } from '../cgroup/v1.js'
 import { TOOL_PATH } from '../host/command.js'
 import { writeDurably } from '../host/durable.js'
@@ -52,8 +53,15 @@ export class Daemons {
     createCgroup(this.options.cgroupName, LIMITS)
     const identity = await this.launch(name === 'uplink' ? this.uplink() : this.resolver())
     await writeDurably(this.identityFile(name), JSON.stringify(identity))
-    const serves = await until(() => this.serves(name), { timeoutMs: START_MS_MAX, everyMs: 10 })
-    if (!serves) throw new Error(`${name === 'uplink' ? 'slirp4netns' : 'dnsmasq'} did not start to serve`)
+    const serves = () => this.serves(name)
+    const isDecided = async () => !isAlive(identity) || (await serves())
+    await until(isDecided, { timeoutMs: START_MS_MAX, everyMs: 10 })
+    if (!(await serves())) {
+      const program = name === 'uplink' ? 'slirp4netns' : 'dnsmasq'
+      throw new SandtrailError('UNAVAILABLE', `${program} does not serve the sandboxes' network`, {
+        hint: `is ${program} installed? \`make setup\` brings it`,
+      })
+    }
     return identity
   }
 

@@ -184,6 +184,16 @@ test('a new life of the worker takes over networks and daemons, and removes what
   expect(await connect(link.netns, WORLD.internet)).toBe('hello')
 })
 
+test('a resolver on loopback is refused with a way out', async () => {
+  const log = createLog('test', 'fatal')
+  const wrong = new SandboxNetworks({ instance: `${instance}ff`, dir, dnsUpstream: '127.0.0.53:53', log })
+  await expect(wrong.make(await wrong.reserve())).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+    hint: expect.stringContaining('SANDTRAIL_DNS_UPSTREAM'),
+  })
+  await wrong.stop()
+})
+
 async function macOf({ netns, gateway }: SandboxLink): Promise<string> {
   const table = await runIn(netns, 'ip', ['neighbour', 'show', gateway])
   return /lladdr (\S+)/.exec(table)?.[1] ?? 'ff:ff:ff:ff:ff:ff'

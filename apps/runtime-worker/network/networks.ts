@@ -3,6 +3,7 @@
  * The routing netns and its daemons are started for the first sandbox that wants a network.
  */
 
+import { SandtrailError } from '#libs/domain'
 import type { Log } from '#libs/service'
 import { Liveness } from '../host/liveness.js'
 import { indexOf, LINKS_MAX, routingNetns, type SandboxLink, sandboxLink } from './addressing.js'
@@ -171,6 +172,12 @@ export class SandboxNetworks {
   }
 
   private async startRouting(): Promise<void> {
+    if (this.options.dnsUpstream.startsWith('127.')) {
+      throw new SandtrailError('UNAVAILABLE', 'the resolver of open networks cannot reach one on loopback', {
+        hint: 'set SANDTRAIL_DNS_UPSTREAM to an address of the network, with systemd-resolved that of its own upstream',
+        retryable: false,
+      })
+    }
     if (!(await netns.netnsExists(this.routing))) await netns.addNetns(this.routing)
     // All idempotent, because a former life may have got anywhere. Rules before forwarding before the way out.
     const addresses = await netns.addressesOf(this.options.hostNetns ?? null)
