@@ -9,6 +9,7 @@ import { Secrets1790000000004 } from './4-secrets.js'
 import { ReadModels1790000000005 } from './5-read-models.js'
 import { AuditViews1790000000006 } from './6-audit-views.js'
 import { OpenExecs1790000000020 } from './20-open-execs.js'
+import { ExecLookups1790000000050 } from './50-exec-lookups.js'
 import { Catalog1790000000100 } from './100-catalog.js'
 
 export { ensureLogin, type Login } from './logins.js'
@@ -22,6 +23,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   ReadModels1790000000005,
   AuditViews1790000000006,
   OpenExecs1790000000020,
+  ExecLookups1790000000050,
   Catalog1790000000100,
 ]
 

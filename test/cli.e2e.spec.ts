@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { ROOT, TestSystem } from './system.js'
+import { ROOT, TestSystem, until } from './system.js'
 
 let system: TestSystem
 let sandbox: string
@@ -59,6 +59,21 @@ test('an interrupt goes to the program', async () => {
   const code = await new Promise((resolve) => child.on('close', resolve))
   expect(code).toBe(130)
 }, 60_000)
+
+test('a gateway that dies in the middle loses no byte and doubles none', async () => {
+  const lines = 60
+  const program = `i=0; while [ $i -lt ${lines} ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 9`
+  const running = system.run(['exec', sandbox, '--', 'sh', '-c', program])
+  await until(async () => {
+    const { stdout } = await system.run(['events', '--type', 'ExecStarted', '-o', 'json'])
+    return stdout.includes('ExecStarted')
+  })
+  await system.system.kill('gateway', 'SIGKILL')
+  await system.system.start('gateway')
+  const { code, stdout } = await running
+  expect(stdout.trim().split('\n')).toEqual(Array.from({ length: lines }, (_, i) => String(i)))
+  expect(code).toBe(9)
+}, 120_000)
 
 test('an exec that was detached is attached to, from its first byte to its exit code', async () => {
   const exec = await system.ok(

@@ -138,6 +138,31 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
+/** How long a command that has begun stays with a server that is away. */
+export const PATIENCE_MS = 300_000
+const PATIENT_PAUSE_MS = 500
+
+/** Repeats `ask` while the server cannot be reached, for something that is under way and must not be given up. */
+export async function patiently<T>(ask: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  const giveUpMs = performance.now() + PATIENCE_MS
+  for (;;) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (signal?.aborted || !mayPass(error) || performance.now() > giveUpMs) throw error
+      await pause(PATIENT_PAUSE_MS, signal)
+    }
+  }
+}
+
+/** True for trouble of the way or the server, false for an answer that will stay. */
+export function mayPass(error: unknown): boolean {
+  if (error instanceof SandtrailError) return error.retryable
+  // Node's own: the connection broke while the body came.
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'EPIPE'
+}
+
 /** A path with every part escaped: ids, names and references come from the caller. */
 export function path(strings: TemplateStringsArray, ...parts: string[]): string {
   return strings.map((text, i) => text + (i < parts.length ? encodeURIComponent(parts[i]!) : '')).join('')

@@ -208,6 +208,20 @@ describe('execs', () => {
     })
   })
 
+  test("a sandbox's execs and the beginning of an id are found by an index", async () => {
+    const sandboxId = await create()
+    const execId = await exec(sandboxId)
+    expect((await gateway.ask('GET', `/v1/execs/${execId.slice(0, 28)}`)).body).toMatchObject({ execId })
+    expect((await gateway.ask('GET', `/v1/sandboxes/${sandboxId}/execs`)).body.execs).toMatchObject([
+      { execId },
+    ])
+    const { rows } = await gateway.db.pool.query(
+      `explain select stream from events where type = 'ExecRequested' and stream like $1 || '%'`,
+      [execId.slice(0, 28)],
+    )
+    expect(JSON.stringify(rows)).toContain('Index')
+  })
+
   test('an answer to a wait costs little more than the commit', async () => {
     const sandboxId = await create()
     const took: number[] = []

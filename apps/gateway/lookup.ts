@@ -22,7 +22,7 @@ const SANDBOXES_BY_PREFIX = `
 const EXECS_BY_PREFIX = `
   select stream as id
   from events
-  where tenant = $1 and stream like $2 || '%' and version = 1
+  where tenant = $1 and stream like $2 || '%' and type = 'ExecRequested'
   limit 2
 `
 

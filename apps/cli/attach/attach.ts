@@ -1,7 +1,6 @@
 /** Connects this process' streams and terminal with an exec's, until the exec ends. */
 
-import type { Api } from '../api.js'
-import { path } from '../api.js'
+import { type Api, path, patiently } from '../api.js'
 import { Exit } from '../failure.js'
 import { note } from '../print.js'
 import type { Exec } from '../types.js'
@@ -75,10 +74,9 @@ export async function attach(
 /** Resolves when the exec has ended, however long that takes and whatever the connection does meanwhile. */
 export async function waitForExec(api: Api, execId: string, signal?: AbortSignal): Promise<Exec> {
   for (;;) {
-    const exec = await api.json<Exec>('GET', path`/v1/execs/${execId}/wait`, {
-      query: { timeoutMs: 60_000 },
-      signal,
-    })
+    const query = { timeoutMs: 60_000 }
+    const ask = () => api.json<Exec>('GET', path`/v1/execs/${execId}/wait`, { query, signal })
+    const exec = await patiently(ask, signal)
     if (exec.state === 'ended') return exec
   }
 }

@@ -5,8 +5,7 @@
 
 import { once } from 'node:events'
 import type { Writable } from 'node:stream'
-import { SandtrailError } from '#libs/domain'
-import { type Api, OutputDropped, pause } from '../api.js'
+import { type Api, mayPass, OutputDropped, PATIENCE_MS, pause } from '../api.js'
 
 export interface OutputSource {
   /** Path of the API, without the query. */
@@ -26,7 +25,6 @@ export interface FollowOptions {
 
 const PAUSE_MS = [100, 2_000] as const
 const TELL_AFTER_MS = 15_000
-const GIVE_UP_MS = 300_000
 
 /** Resolves with the offset after the last byte. @throws the server's error, or UNAVAILABLE after five minutes without one */
 export async function followOutput(
@@ -59,7 +57,7 @@ export async function followOutput(
       const now = performance.now()
       brokenSinceMs ??= now
       const brokenMs = now - brokenSinceMs
-      if (brokenMs > GIVE_UP_MS) throw error
+      if (brokenMs > PATIENCE_MS) throw error
       if (brokenMs > TELL_AFTER_MS && now - toldMs > TELL_AFTER_MS) {
         toldMs = now
         note?.(`sandtrail: reconnecting (${Math.round(brokenMs / 1000)} s)`)
@@ -85,11 +83,4 @@ async function receive(
     if (!free) await once(sink, 'drain')
   }
   return answer.headers['sandtrail-end'] === '1'
-}
-
-function mayPass(error: unknown): boolean {
-  if (error instanceof SandtrailError) return error.retryable
-  // Node's own: the connection broke while the body came.
-  const { code } = error as NodeJS.ErrnoException
-  return code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'EPIPE'
 }

@@ -1,5 +1,6 @@
 /** The local terminal while a remote one is shown in it. Whatever happens, it is given back as it was. */
 
+import { execFileSync } from 'node:child_process'
 import type { ReadStream, WriteStream } from 'node:tty'
 
 export interface Size {
@@ -13,7 +14,7 @@ export function terminalSize(output: WriteStream = process.stdout): Size {
 }
 
 /** Keys go to the remote side as they are, Ctrl-C too. Returns the undoing, which also runs when the process ends. */
-export function enterRawMode(input: ReadStream): () => void {
+export function enterRawMode(input: ReadStream & { fd: number }): () => void {
   let raw = true
   const restore = () => {
     if (!raw) return
@@ -27,9 +28,22 @@ export function enterRawMode(input: ReadStream): () => void {
     process.exit(128 + (signal === 'SIGHUP' ? 1 : 15))
   }
   input.setRawMode(true)
+  keepOutput(input)
   process.on('exit', restore)
   for (const signal of ENDING) process.on(signal, end)
   return restore
+}
+
+/**
+ * Node's raw mode still turns each line feed into two characters, which the remote terminal has done already: a
+ * full-screen program would be drawn wrongly. What is set here goes back with the rest.
+ */
+function keepOutput(terminal: ReadStream & { fd: number }): void {
+  try {
+    execFileSync('stty', ['-opost'], { stdio: [terminal.fd, 'ignore', 'ignore'] })
+  } catch {
+    // Without stty most programs still look right.
+  }
 }
 
 /** What ends the process without an exit of its own. */

@@ -1,7 +1,7 @@
 /** What `run` and `create` have in common. */
 
 import { Rejected } from '#libs/domain'
-import { type Api, path } from '../api.js'
+import { type Api, path, patiently } from '../api.js'
 import { note, progress } from '../print.js'
 import { type SandboxFlags, sandboxBody } from '../program.js'
 import type { Sandbox } from '../types.js'
@@ -48,10 +48,9 @@ async function ensureVolume(api: Api, name: string): Promise<void> {
 /** Resolves when the sandbox has ended, however long that takes. */
 export async function waitForSandbox(api: Api, sandboxId: string, signal?: AbortSignal): Promise<Sandbox> {
   for (;;) {
-    const sandbox = await api.json<Sandbox>('GET', path`/v1/sandboxes/${sandboxId}/wait`, {
-      query: { timeoutMs: 60_000 },
-      signal,
-    })
+    const query = { timeoutMs: 60_000 }
+    const ask = () => api.json<Sandbox>('GET', path`/v1/sandboxes/${sandboxId}/wait`, { query, signal })
+    const sandbox = await patiently(ask, signal)
     if (sandbox.state === 'ended') return sandbox
   }
 }

@@ -1,5 +1,5 @@
 import { SandtrailError } from '#libs/domain'
-import { Api } from '../api.js'
+import { Api, path } from '../api.js'
 import { waitForExec } from '../attach/attach.js'
 import { Exit } from '../failure.js'
 import { chooseFormat, type Format, printJson, printLine } from '../print.js'
@@ -10,6 +10,8 @@ export async function wait(id: string, flags: { timeout?: number; output?: Forma
   if (flags.output !== undefined) chooseFormat(flags.output)
   const api = Api.fromEnvironment()
   const signal = flags.timeout === undefined ? undefined : AbortSignal.timeout(flags.timeout)
+  // A server that is not there, or an id that nothing has, is told at once; what comes later is waited out.
+  await api.json('GET', id.startsWith('ex-') ? path`/v1/execs/${id}` : path`/v1/sandboxes/${id}`)
   try {
     const ended = id.startsWith('ex-')
       ? await waitForExec(api, id, signal)
