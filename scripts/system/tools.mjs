@@ -1,6 +1,6 @@
 /** What set-up found or built, from .tools/env; and the users that servers run as. */
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -24,6 +24,9 @@ export function tools() {
     lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
   )
 }
+
+/** Whether the module is the program that was started, not an import of it. @param {string} url of the module */
+export const isMain = (url) => fileURLToPath(url) === realpathSync(process.argv[1] ?? '')
 
 export const isRoot = process.getuid?.() === 0
 
