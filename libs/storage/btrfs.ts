@@ -27,17 +27,14 @@ export async function snapshot(
   await runTool('btrfs', ['subvolume', 'snapshot', ...readOnly, source, target])
 }
 
-/** From then on nobody writes there, root of a guest included. */
-export async function setReadOnly(path: string): Promise<void> {
-  await runTool('btrfs', ['property', 'set', '-ts', path, 'ro', 'true'])
-}
-
 /** A snapshot inherits the limit of its source, so every new writable one is given its own. null: none. */
 export async function limitBytes(path: string, bytes: number | null): Promise<void> {
   await runTool('btrfs', ['qgroup', 'limit', bytes === null ? 'none' : String(bytes), path])
 }
 
 export interface SubvolumeInfo {
+  /** As its parent directory has it, whatever path led to it. */
+  name: string
   id: number
   uuid: string
   /** UUID of what it is a snapshot of; `-` for none. */
@@ -47,7 +44,12 @@ export interface SubvolumeInfo {
 export async function subvolumeInfo(path: string): Promise<SubvolumeInfo> {
   const text = await runTool('btrfs', ['subvolume', 'show', path])
   const field = (name: string) => new RegExp(`^\\s*${name}:\\s*(\\S+)`, 'm').exec(text)?.[1] ?? ''
-  return { id: Number(field('Subvolume ID')), uuid: field('UUID'), parentUuid: field('Parent UUID') }
+  return {
+    name: field('Name'),
+    id: Number(field('Subvolume ID')),
+    uuid: field('UUID'),
+    parentUuid: field('Parent UUID'),
+  }
 }
 
 /** By id, for a place where a live guest could have put a symlink to something else by now. */

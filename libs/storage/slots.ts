@@ -2,8 +2,6 @@
  * Copies of volumes in a sandbox's mount slots. The slots' directory is in the guest's reach: it may rename, delete
  * or replace by a symlink what lies there, at any time. So a slot is made elsewhere and moved in, remembered by its
  * subvolume's id and UUID, deleted by id, and a snapshot of it is believed only when its parent is that UUID.
- *
- * A read-only mount is a private copy too; the agent binds it read-only, and it is never committed.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -17,7 +15,6 @@ import {
   isSubvolume,
   limitBytes,
   referencedBytes,
-  setReadOnly,
   snapshot,
   subvolumeInfo,
 } from './btrfs.js'
@@ -54,15 +51,22 @@ export async function makeSlotsDir(layout: Layout, sandboxId: SandboxId): Promis
   return dir
 }
 
+type NewSlot = Omit<SlotRecord, 'subvolume' | 'basis'>
+
 /**
- * A copy of a version in a slot; `quotaBytes`: what the sandbox may add to it. A read-only mount is read-only here, on
- * the host: whatever the guest remounts, it cannot write.
+ * A copy of a version in a slot; `quotaBytes`: what the sandbox may add to a writable one. A read-only mount is
+ * read-only here, on the host: whatever the guest remounts, it cannot write.
  */
-export async function fillSlot(
-  layout: Layout,
-  slot: Omit<SlotRecord, 'subvolume' | 'basis'>,
-  quotaBytes: number,
-): Promise<string> {
+export async function fillSlot(layout: Layout, slot: NewSlot, quotaBytes: number): Promise<string> {
+  const path = layout.slot(slot.sandboxId, slot.slot)
+  // Left by a crash before its record: then the sandbox has not started. The name of a reload's slot is new.
+  await deleteSubvolume(path)
+  if (slot.readOnly) await fillReadOnly(layout, slot, path)
+  else await fillWritable(layout, slot, path, quotaBytes)
+  return path
+}
+
+async function fillWritable(layout: Layout, slot: NewSlot, path: string, quotaBytes: number): Promise<void> {
   const version = layout.version(slot.volumeId, slot.base)
   const making = layout.tmp(`slot-${slot.sandboxId}-${randomBytes(6).toString('hex')}`)
   await snapshot(version, making, 'writable')
@@ -70,14 +74,26 @@ export async function fillSlot(
     const limited = referencedBytes(version).then((bytes) => limitBytes(making, bytes + quotaBytes))
     const [{ id, uuid }] = await Promise.all([subvolumeInfo(making), limited])
     await writeSlotRecord(layout, { ...slot, subvolume: { id, uuid }, basis: { version: slot.base } })
-    await rename(making, layout.slot(slot.sandboxId, slot.slot))
-    // Only now: a read-only subvolume cannot be moved.
-    if (slot.readOnly) await setReadOnly(layout.slot(slot.sandboxId, slot.slot))
+    await rename(making, path)
   } catch (error) {
     await deleteSubvolume(making).catch(() => {})
     throw error
   }
-  return layout.slot(slot.sandboxId, slot.slot)
+}
+
+/** A read-only subvolume cannot be moved, so it is made in its place, and looked at there with suspicion. */
+async function fillReadOnly(layout: Layout, slot: NewSlot, path: string): Promise<void> {
+  const version = layout.version(slot.volumeId, slot.base)
+  await snapshot(version, path, 'read-only')
+  const [made, source] = await Promise.all([subvolumeInfo(path), subvolumeInfo(version)])
+  if (made.name !== slot.slot || made.parentUuid !== source.uuid) {
+    throw new SandtrailError(
+      'INTERNAL',
+      `the mount of ${slot.volumeId} was moved away within ${slot.sandboxId}`,
+    )
+  }
+  const subvolume = { id: made.id, uuid: made.uuid }
+  await writeSlotRecord(layout, { ...slot, subvolume, basis: { version: slot.base } })
 }
 
 /**

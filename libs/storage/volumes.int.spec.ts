@@ -84,6 +84,7 @@ test('a fixed version is mounted read-only, and one that does not exist is refus
   await commit(writer)
   const old = await mount(volumeId, { readOnly: true, version: 1 })
   expect(tree(old.dir)).toEqual({ a: 'one' })
+  expect(() => writeFileSync(join(old.dir, 'a'), 'changed')).toThrow(/EROFS/)
   await expect(mount(volumeId, { readOnly: true, version: 9 })).rejects.toMatchObject({ code: 'NOT_FOUND' })
   await expect(mount(volumeId, { version: 1 })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   await expect(commit(old)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
