@@ -1,5 +1,6 @@
 /** The gVisor runtime: one runsc container, one agent, one cgroup and one root subvolume per sandbox. */
 
+import { mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isId, type SandboxId } from '#libs/domain'
@@ -79,6 +80,8 @@ export class GvisorDriver implements RuntimeDriver {
     }
     this.creating.add(sandboxId)
     try {
+      // runsc would make it readable for everybody, and what it keeps there has the agent's token.
+      mkdirSync(this.runsc.root, { recursive: true, mode: 0o700 })
       const creation = new Creation(tools, request, files, undo, this.cgroupName(sandboxId), signal)
       const created = await creation.run()
       this.options.log.debug({ sandboxId, tookMs: created.tookMs }, 'sandbox created')

@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { access, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { type ImageId, makeId, type SandboxId, type VolumeId } from '#libs/domain'
 import { oomKillsOf, processesOf } from '../cgroup/v1.js'
+import { run } from '../host/command.js'
 import { until } from '../host/wait.js'
 import type { RunningSandbox } from '../runtime.js'
 import { CREATION_STEPS } from './creation.js'
@@ -222,6 +223,28 @@ test('a worker’s next life finds a sandbox again: the same process inside, and
   const pid = count()[0]
   const { stdout } = await shell(adopted!, request, `tr '\\0' ' ' < /proc/${pid}/cmdline`)
   expect(stdout).toContain('/bin/sh -c')
+})
+
+test('the token of an agent is in no file that others can read, and in no argument', async () => {
+  const { request } = await started()
+  const { token } = JSON.parse(await readFile(join(request.dir, 'runtime/record.json'), 'utf8')) as {
+    token: string
+  }
+  const holders = (
+    await run('grep', ['-rlF', '--exclude=null-netns', token, host.stateDir], { timeoutMs: 10_000 })
+  )
+    .trim()
+    .split('\n')
+  expect(holders.length).toBeGreaterThan(1)
+  for (const file of holders) {
+    // Closed to others itself, or below a directory that is.
+    const parts = file.slice(host.stateDir.length + 1).split('/')
+    const modes = parts.map((_, i) => statSync(join(host.stateDir, ...parts.slice(0, i + 1))).mode & 0o077)
+    expect(modes).toContain(0)
+  }
+  for (const pid of processesOf(cgroupOf(request))) {
+    expect(await readFile(`/proc/${pid}/cmdline`, 'utf8')).not.toContain(token)
+  }
 })
 
 test('a sandbox of another epoch is not taken for the one that is asked for', async () => {
