@@ -6,7 +6,7 @@ import { dev } from './dev.mjs'
 import { ensureKeys } from './keys.mjs'
 import { soak } from './soak.mjs'
 import { lastingDir } from './state.mjs'
-import { destroy, destroyOwnedOnSignals } from './sweep.mjs'
+import { destroy, destroyOwnedOnSignals, wasInterrupted } from './sweep.mjs'
 import { describeProcesses, natsAccounts, startSystem, stopSystem, writeUserFiles } from './system.mjs'
 import { HOME } from './tools.mjs'
 
@@ -83,6 +83,7 @@ if (command === undefined) {
 try {
   await command(...args)
 } catch (error) {
+  if (wasInterrupted()) await new Promise(() => {}) // The signal's handler ends this process.
   console.error(`sandtrail: ${error instanceof Error ? error.message : error}`)
   process.exit(1)
 }

@@ -22,10 +22,16 @@ export async function destroyOwned() {
   for (const dir of ownedDirs()) await destroy(dir)
 }
 
+let interrupted = false
+
+/** Whoever fails because its system is being taken away has nothing to tell. */
+export const wasInterrupted = () => interrupted
+
 /** An interrupted process takes its private systems along, then ends as the signal wants. */
 export function destroyOwnedOnSignals() {
   for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
     process.once(name, () => {
+      interrupted = true
       destroyOwned()
         .catch((error) => console.error(error.message))
         .finally(() => process.kill(process.pid, name))
