@@ -43,7 +43,10 @@ test('the auditor reads the views, and can change nothing', async () => {
     "select count(*)::int as n from audit_events where type = 'SandboxCreated'",
   )
   expect(rows[0].n).toBeGreaterThan(0)
-  await expect(auditor.query('delete from events')).rejects.toMatchObject({ code: '42501' })
+  // Twice over: its sessions are read-only, and it has no such right.
+  await expect(auditor.query('delete from events')).rejects.toMatchObject({
+    code: expect.stringMatching(/^(25006|42501)$/),
+  })
   await auditor.end()
 }, 60_000)
 
