@@ -13,7 +13,12 @@ const spec = <T>() => z.custom<T>((value) => typeof value === 'object' && value 
 type Spec<K extends 'create' | 'exec'> = Extract<Order, { kind: K }>['spec']
 
 const order = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('create'), spec: spec<Spec<'create'>>(), secrets: z.string().nullable(), ...toSandbox }),
+  z.object({
+    kind: z.literal('create'),
+    spec: spec<Spec<'create'>>(),
+    secrets: z.string().nullable(),
+    ...toSandbox,
+  }),
   z.object({ kind: z.literal('stop'), reason: z.string(), ...toSandbox }),
   z.object({
     kind: z.literal('exec'),
