@@ -73,31 +73,26 @@ export async function appendCommand(
 
 /** The writing transaction. A refusal rolls it back. */
 async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
+  const { request, row, versions } = prepared
+  // The client is given back before its loss is looked into: that takes a client too.
   const tx = await connect(db)
   let broken: Error | undefined
-  const remember = (error: Error) => {
-    broken = error
-  }
-  tx.on('error', remember)
   try {
     const refusal = await sendAll(tx, prepared)
-    if (refusal !== null) {
-      await tx.query('rollback')
-      return refusal
-    }
-    await tx.query('commit')
-    return { outcome: 'appended', versions: prepared.versions }
+    await tx.query(refusal === null ? 'commit' : 'rollback')
+    return refusal ?? { outcome: 'appended', versions }
   } catch (error) {
-    if (isConnectionLoss(error)) {
-      broken ??= error as Error
-      return await settleLostCommit(db, prepared.row, prepared.versions, error)
+    if (!isConnectionLoss(error)) {
+      await tx.query('rollback').catch((failure) => {
+        broken = failure
+      })
+      return refusalOf(error, request)
     }
-    await tx.query('rollback').catch(remember)
-    return refusalOf(error, prepared.request)
+    broken = error as Error
   } finally {
-    tx.off('error', remember)
     tx.release(broken)
   }
+  return settleLostCommit(db, row, versions, broken)
 }
 
 /** Sends every statement at once and returns the first refusal in the order of the locks. */

@@ -31,14 +31,18 @@ export function openDatabase({ url, max = 10, name = 'sandtrail' }: PoolOptions)
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
     statement_timeout: 30_000,
+    // Above the server's own limit: reached only when the server, or the way to it, is silent.
+    query_timeout: 35_000,
     // A stopped process must not keep its locks: 5 s is far above a transaction of ours, which takes milliseconds.
     idle_in_transaction_session_timeout: 5_000,
     // Every query here is short. Compiling for 16 partitions took 2 s before the first analyze, and starting parallel
     // workers 60 ms, for queries of 2 ms.
     options: '-c synchronous_commit=on -c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0',
   })
-  // The pool drops the broken client by itself; without a listener Node would end the process.
+  // A connection that breaks is an event of its own, beside the failure of the query in flight; without a listener
+  // Node would end the process. The pool drops the broken client by itself, in use or idle.
   pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
   return pool
 }
 
@@ -46,20 +50,17 @@ export function openDatabase({ url, max = 10, name = 'sandtrail' }: PoolOptions)
 export async function transaction<T>(db: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
   const tx = await connect(db)
   let broken: Error | undefined
-  const remember = (error: Error) => {
-    broken = error
-  }
-  tx.on('error', remember)
   try {
     await tx.query('begin')
     const result = await work(tx)
     await tx.query('commit')
     return result
   } catch (error) {
-    await tx.query('rollback').catch(remember)
+    await tx.query('rollback').catch((failure) => {
+      broken = failure
+    })
     throw error
   } finally {
-    tx.off('error', remember)
     tx.release(broken)
   }
 }

@@ -45,34 +45,51 @@ export async function createTestDatabase(options: { max?: number } = {}): Promis
   }
 }
 
+export interface TestPostgres {
+  /** Of a superuser. */
+  url: string
+  /** Ends every process of the server at once, as a crash does. Its data stays. */
+  crash(): Promise<void>
+  /** Starts it again on its data; resolves when it has recovered. */
+  restart(): Promise<void>
+  stop(): Promise<void>
+}
+
 /** Starts a throw-away server as the user postgres (or oneself, when not root), on a free port of loopback. */
-export async function startPostgres(): Promise<{ url: string; pid: number; stop(): Promise<void> }> {
+export async function startPostgres(): Promise<TestPostgres> {
   const bin = postgresBin()
-  const asRoot = process.getuid?.() === 0
-  const owner = asRoot ? passwd('postgres') : null
+  const owner = process.getuid?.() === 0 ? passwd('postgres') : null
   const dir = mkdtempSync('/tmp/sandtrail-pg-')
   if (owner) chownSync(dir, owner.uid, owner.gid)
   const data = join(dir, 'data')
   const port = await freePort()
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
   const initdb = ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync', '-E', 'UTF8', '--locale=C']
   execFileSync(join(bin, 'initdb'), initdb, { ...owner, stdio: 'ignore', cwd: dir })
+
   const settings = ['-h', '127.0.0.1', '-p', String(port), '-k', dir, '-c', 'max_connections=200']
-  const child = spawn(join(bin, 'postgres'), ['-D', data, ...settings], {
-    ...owner,
-    stdio: 'ignore',
-    cwd: dir,
-  })
+  const start = async () => {
+    const options = { ...owner, stdio: 'ignore' as const, cwd: dir }
+    const child = spawn(join(bin, 'postgres'), ['-D', data, ...settings], options)
+    await untilReady(url, child)
+    return child
+  }
   // A test that is killed takes its server along: postgres ends by itself once its data directory is gone.
   const cleanUp = () => rmSync(dir, { recursive: true, force: true })
   process.once('exit', cleanUp)
-  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
-  await untilReady(url, child)
+  let child = await start()
+  const end = async (signal: 'SIGINT' | 'SIGQUIT') => {
+    child.kill(signal)
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+  }
   return {
     url,
-    pid: child.pid as number,
+    crash: () => end('SIGQUIT'),
+    async restart() {
+      child = await start()
+    },
     async stop() {
-      child.kill('SIGINT')
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+      await end('SIGINT')
       process.off('exit', cleanUp)
       cleanUp()
     },
