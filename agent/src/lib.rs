@@ -1,4 +1,4 @@
-//! The guest agent's parts; `main.rs` is the program, `fuzz/` and the tests use the rest from here.
+//! The guest agent's parts; `main.rs` is the program; the tests, and whoever fuzzes the parsers, use the rest from here.
 
 pub mod agent;
 pub mod exec;

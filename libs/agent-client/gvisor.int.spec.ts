@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { agentProgram, TestAgent, TOKEN, until } from './testing.js'
 
 const RUNSC = process.env.SANDTRAIL_RUNSC ?? globSync('/var/cache/sandtrail/runsc-*/runsc')[0]
+const PLATFORM = process.env.SANDTRAIL_RUNSC_PLATFORM
 const describeHere = RUNSC === undefined ? describe.skip : describe
 
 describeHere('in gVisor', () => {
@@ -22,6 +23,7 @@ describeHere('in gVisor', () => {
     '--overlay2=none',
     '--host-uds=open',
     '--network=none',
+    ...(PLATFORM ? [`--platform=${PLATFORM}`] : []),
   ]
   let runsc: ChildProcess
 

@@ -66,7 +66,7 @@ export class OutputReceiver {
   receive(offset: number, data: Buffer): void {
     if (offset > this.received) throw new ProtocolViolation('BAD_OFFSET', 'output has a gap')
     const fresh = data.subarray(this.received - offset)
-    if (fresh.length === 0) return
+    if (fresh.length === 0 || this.stopping.signal.aborted) return
     if (this.received + fresh.length > this.durable + OUTPUT_WINDOW) {
       throw new ProtocolViolation('OVERRUN', 'more output than was asked for')
     }
