@@ -203,7 +203,7 @@ test('a snapshot of a root holds what was written, is read-only and starts new r
   await pool.deleteRoot(second)
 })
 
-test('a sweep removes what nobody owns, and nothing else', async () => {
+test('a sweep removes what a former process left and nobody owns, and nothing else', async () => {
   const imageId = newImage()
   await importTar(imageId, tarOf('sweep', 'echo hi > a'))
   const [kept, stray] = [newSandbox(), newSandbox()]
@@ -211,6 +211,10 @@ test('a sweep removes what nobody owns, and nothing else', async () => {
     await pool.createRoot(imageId, id, 10_000_000)
     await pool.slotsDir(id)
   }
+  await pool.sweep({ sandboxes: new Set() })
+  expect(await pool.listRoots()).toEqual([kept, stray])
+  await pool.close()
+  pool = await Pool.open(disk.dir)
   await pool.sweep({ sandboxes: new Set([kept]) })
   expect(await pool.listRoots()).toEqual([kept])
   expect(readdirSync(join(disk.dir, 'slots'))).toEqual([kept])

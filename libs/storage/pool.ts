@@ -23,6 +23,9 @@ const SLOT_QUOTA_BYTES_DEFAULT = 512 * 1024 ** 3
 const BTRFS_MAGIC = 0x9123683e
 
 export class Pool {
+  /** Made in this process's life: a sweep that was begun with an older list must not take them for strays. */
+  private readonly young = new Set<SandboxId>()
+
   private constructor(
     readonly dir: string,
     private readonly layout: Layout,
@@ -91,6 +94,7 @@ export class Pool {
 
   /** See `Roots.create`. Resolves with the root's absolute path. */
   createRoot(imageId: ImageId, sandboxId: SandboxId, quotaBytes: number): Promise<string> {
+    this.young.add(sandboxId)
     return this.roots.create(imageId, sandboxId, quotaBytes)
   }
 
@@ -104,6 +108,7 @@ export class Pool {
   }
 
   deleteRoot(sandboxId: SandboxId): Promise<void> {
+    this.young.delete(sandboxId)
     return this.roots.delete(sandboxId)
   }
 
@@ -113,6 +118,7 @@ export class Pool {
 
   /** The directory of mount slots to export to the sandbox; made when it is not there. Its path. */
   slotsDir(sandboxId: SandboxId): Promise<string> {
+    this.young.add(sandboxId)
     return this.volumes.slotsDir(sandboxId)
   }
 
@@ -133,7 +139,8 @@ export class Pool {
     return this.volumes.isStaged(volumeId, commitId)
   }
 
-  commitStaged(volumeId: VolumeId, commitId: string): Promise<LoggedVersion> {
+  /** See `Volumes.commit`. */
+  commitStaged(volumeId: VolumeId, commitId: string): Promise<LoggedVersion | null> {
     return this.volumes.commit(volumeId, commitId)
   }
 
@@ -155,26 +162,26 @@ export class Pool {
   }
 
   /**
-   * Removes what belongs to no sandbox of `sandboxes` and, when given, no image of `images`. What is staged and
+   * Removes what a former process left and belongs to no sandbox of `sandboxes` and, when given, no image of `images`. What is staged and
    * every version stay: only `commitStaged` and `removeVolume` end them.
    */
   async sweep(known: { sandboxes: ReadonlySet<SandboxId>; images?: ReadonlySet<ImageId> }): Promise<void> {
+    const isStray = (id: SandboxId) => !known.sandboxes.has(id) && !this.young.has(id)
     for (const sandboxId of await this.listRoots()) {
-      if (!known.sandboxes.has(sandboxId)) await this.deleteRoot(sandboxId)
+      if (isStray(sandboxId)) await this.deleteRoot(sandboxId)
     }
     const slots = [
       ...(await namesIn(this.layout.folder('slots'))),
       ...(await namesIn(this.layout.folder('slot-records'))),
     ]
     for (const sandboxId of slots) {
-      if (isId('sb', sandboxId) && !known.sandboxes.has(sandboxId)) await this.removeSlots(sandboxId)
+      if (isId('sb', sandboxId) && isStray(sandboxId)) await this.removeSlots(sandboxId)
     }
     if (known.images) {
       for (const imageId of await this.listImages()) {
         if (!known.images.has(imageId)) await this.removeImage(imageId)
       }
     }
-    await this.volumes.sweepCopies()
     await clearStaleQuotas(this.dir)
   }
 }

@@ -26,6 +26,8 @@ export interface Change {
   path: string
   before: Entry | null
   after: Entry | null
+  /** A directory of which only the times are others: something in it changed, or its xattrs. No change by itself. */
+  touched: boolean
 }
 
 /** Two slashes end the path: no path holds them, and they keep the order of paths whatever follows. */
@@ -33,7 +35,7 @@ const FORMAT = '%P//%y %m %U %G %n %i %s %T@ %C@ %l\\0'
 
 /**
  * Changes from `before` to `after`, in byte order of their paths. A directory counts when it is new, gone or has
- * another mode or owner.
+ * another mode or owner; else it is at most `touched`.
  */
 export async function* diffTrees(before: string, after: string, tmpDir: string): AsyncGenerator<Change> {
   const [olds, news] = [walk(before, tmpDir), walk(after, tmpDir)]
@@ -42,15 +44,17 @@ export async function* diffTrees(before: string, after: string, tmpDir: string):
     while (!old.done || !current.done) {
       const order = compare(old.value?.key, current.value?.key)
       if (order === 0) {
-        const change = { path: current.value!.path, before: old.value!.entry, after: current.value!.entry }
-        if (differs(change.before, change.after)) yield change
+        const [before, after] = [old.value!.entry, current.value!.entry]
+        if (before.all !== after.all) {
+          yield { path: current.value!.path, before, after, touched: isTouchedOnly(before, after) }
+        }
         old = await olds.next()
         current = await news.next()
       } else if (order < 0) {
-        yield { path: old.value!.path, before: old.value!.entry, after: null }
+        yield { path: old.value!.path, before: old.value!.entry, after: null, touched: false }
         old = await olds.next()
       } else {
-        yield { path: current.value!.path, before: null, after: current.value!.entry }
+        yield { path: current.value!.path, before: null, after: current.value!.entry, touched: false }
         current = await news.next()
       }
     }
@@ -132,7 +136,6 @@ function compare(a: string | undefined, b: string | undefined): number {
   return a < b ? -1 : 1
 }
 
-function differs(before: Entry, after: Entry): boolean {
-  if (before.kind === 'd' && after.kind === 'd') return before.attributes !== after.attributes
-  return before.all !== after.all
+function isTouchedOnly(before: Entry, after: Entry): boolean {
+  return before.kind === 'd' && after.kind === 'd' && before.attributes === after.attributes
 }

@@ -411,6 +411,25 @@ test('a copy that a slot’s next changes are counted from goes with the slot', 
   expect(readdirSync(join(disk.dir, 'staged'))).not.toContain(`kept-${volumeId}`)
 })
 
+test('the end of a sandbox that wrote nothing makes no version', async () => {
+  const { volumeId, writer } = await volume()
+  writeFileSync(join(writer.dir, 'a'), 'one')
+  await commit(writer)
+  const [reader, other] = [await mount(volumeId), await mount(volumeId)]
+  readFileSync(join(reader.dir, 'a'))
+  const end = (from: Mounted) => {
+    const commitId = `end-${from.sandboxId}`
+    return pool
+      .stageVolume({ ...from, commitId, trigger: 'sandbox-end' })
+      .then(() => pool.commitStaged(volumeId, commitId))
+  }
+  expect(await end(reader)).toBeNull()
+  writeFileSync(join(other.dir, 'b'), 'two')
+  expect(await end(other)).toMatchObject({ version: 2 })
+  expect(await end(writer)).toBeNull()
+  expect(await pool.volumeLog(volumeId, 0)).toHaveLength(2)
+})
+
 test('slots have a quota, and their directory a small one', async () => {
   const small = await Pool.open(disk.dir, { slotQuotaBytes: 10_000_000 })
   const [volumeId, sandboxId] = [newVolume(), newSandbox()]
@@ -482,7 +501,7 @@ async function mount(
 async function commit(from: Mounted, commitId = `c${serial++}`) {
   const { volumeId, sandboxId, slot } = from
   await pool.stageVolume({ volumeId, sandboxId, slot, commitId, trigger: 'commit' })
-  return pool.commitStaged(volumeId, commitId)
+  return (await pool.commitStaged(volumeId, commitId))!
 }
 
 function at(volumeId: VolumeId, version: number): string {

@@ -64,6 +64,11 @@ export interface Reloaded {
   path: string
 }
 
+interface MadeVersion {
+  changedPaths: number
+  overwritten: string[]
+}
+
 /** An event lists so many overwritten paths, and so many bytes of them; the count says how many there are. */
 const OVERWRITTEN_MAX = 10_000
 const OVERWRITTEN_BYTES_MAX = 256 * 1024
@@ -77,13 +82,15 @@ export class Volumes {
     private readonly slotQuotaBytes: number,
   ) {}
 
-  /** Ends what a crash interrupted after its line was in the log. */
+  /** Ends what a crash interrupted. */
   async open(): Promise<void> {
     for (const record of await stagedRecords(this.layout)) {
       this.#order = Math.max(this.#order, record.order)
       const done = (await this.#log(record.volumeId)).find(({ commitId }) => commitId === record.commitId)
       if (done) await this.#settle(record, done)
     }
+    // Only now, while nothing is being staged.
+    await this.#deleteStrayCopies()
   }
 
   slotsDir(sandboxId: SandboxId): Promise<string> {
@@ -137,12 +144,13 @@ export class Volumes {
   }
 
   /**
-   * Makes the next version of what is staged under `commitId`; done once, answered alike ever after.
+   * Makes the next version of what is staged under `commitId`; done once, answered alike ever after. Resolves with null
+   * when the end of a sandbox left a tree that nobody has touched: that makes no version.
    *
    * @throws SandtrailError NOT_FOUND when nothing is staged under the id; INVALID_ARGUMENT, for good, for content
    *   that cannot be merged (paths longer than the system takes): the copy stays in the pool.
    */
-  commit(volumeId: VolumeId, commitId: string): Promise<LoggedVersion> {
+  commit(volumeId: VolumeId, commitId: string): Promise<LoggedVersion | null> {
     return this.#locks.run(volumeId, () => this.#commit(volumeId, commitId))
   }
 
@@ -189,19 +197,6 @@ export class Volumes {
     })
   }
 
-  /** Copies that belong to nothing: a crash came between copy and record. */
-  async sweepCopies(): Promise<void> {
-    const records = [...(await slotRecords(this.layout)), ...(await stagedRecords(this.layout))]
-    const used = new Set<string>()
-    for (const record of records) {
-      if ('commitId' in record) used.add(record.commitId)
-      if ('commitId' in record.basis) used.add(record.basis.commitId)
-    }
-    for (const name of await namesIn(this.layout.folder('staged'))) {
-      if (!name.includes('.json') && !used.has(name)) await deleteSubvolume(this.layout.staged(name))
-    }
-  }
-
   #log(volumeId: VolumeId): Promise<LogLine[]> {
     return readVolumeLog(this.layout.volumeLog(volumeId))
   }
@@ -229,7 +224,7 @@ export class Volumes {
     await deleteSubvolume(making)
   }
 
-  async #commit(volumeId: VolumeId, commitId: string): Promise<LoggedVersion> {
+  async #commit(volumeId: VolumeId, commitId: string): Promise<LoggedVersion | null> {
     const log = await this.#log(volumeId)
     const record = await readStagedRecord(this.layout, commitId)
     const done = log.find((line) => line.commitId === commitId)
@@ -243,48 +238,54 @@ export class Volumes {
     if (record.parked) throw new SandtrailError('INVALID_ARGUMENT', record.parked.message)
     await this.#ensureVolume(volumeId)
     const line = await this.#makeVersion(record, log).catch((error) => this.#parkOrThrow(record, error))
+    if (line === null) {
+      await removeRecord(this.layout.stagedRecord(commitId))
+      await deleteUnusedCopies(this.layout, record)
+      return null
+    }
     await appendToVolumeLog(this.layout.volumeLog(volumeId), line)
     await this.#settle(record, line)
     return publicPart(line)
   }
 
-  async #makeVersion(record: StagedRecord, log: LogLine[]): Promise<LogLine> {
+  async #makeVersion(record: StagedRecord, log: LogLine[]): Promise<LogLine | null> {
     const { volumeId, commitId, sandboxId, slot, base, basis, trigger } = record
     const version = headOf(log) + 1
     // A crash may have left it, finished or not, without a line in the log.
     await deleteSubvolume(this.layout.version(volumeId, version))
     const asIs = 'version' in basis && basis.version === version - 1
-    const { changedPaths, overwritten } = asIs
-      ? await this.#takeAsIs(record, version)
-      : await this.#merge(record, version, log)
+    const made = asIs ? await this.#takeAsIs(record, version) : await this.#merge(record, version, log)
+    if (made === null) return null
+    const { changedPaths, overwritten } = made
     const listed = capped(overwritten)
     const counts = { changedPaths, overwritten: listed, overwrittenTotal: overwritten.length }
     return { version, commitId, sandboxId, base, ...counts, trigger, slot, asIs }
   }
 
   /** Nobody else committed: the copy is the version, whatever its size. The walk only counts and lists. */
-  async #takeAsIs(
-    record: StagedRecord,
-    version: number,
-  ): Promise<{ changedPaths: number; overwritten: string[] }> {
-    const paths = this.layout.changes(record.volumeId, version)
-    const changedPaths = await writeNames(paths, this.#changesOf(record))
-    await snapshot(
-      this.layout.staged(record.commitId),
-      this.layout.version(record.volumeId, version),
-      'read-only',
+  async #takeAsIs(record: StagedRecord, version: number): Promise<MadeVersion | null> {
+    const { volumeId, commitId, trigger } = record
+    let touched = false
+    const changed = async function* (changes: AsyncIterable<Change>) {
+      for await (const change of changes) {
+        touched = true
+        if (!change.touched) yield change
+      }
+    }
+    const changedPaths = await writeNames(
+      this.layout.changes(volumeId, version),
+      changed(this.#changesOf(record)),
     )
+    if (!touched && trigger === 'sandbox-end') return null
+    await snapshot(this.layout.staged(commitId), this.layout.version(volumeId, version), 'read-only')
     return { changedPaths, overwritten: [] }
   }
 
-  async #merge(
-    record: StagedRecord,
-    version: number,
-    log: LogLine[],
-  ): Promise<{ changedPaths: number; overwritten: string[] }> {
-    const { volumeId, commitId } = record
+  async #merge(record: StagedRecord, version: number, log: LogLine[]): Promise<MadeVersion | null> {
+    const { volumeId, commitId, trigger } = record
     const changes: Change[] = []
-    for await (const change of this.#changesOf(record)) changes.push(change)
+    for await (const change of this.#changesOf(record)) if (!change.touched) changes.push(change)
+    if (changes.length === 0 && trigger === 'sandbox-end') return null
     const target = this.layout.tmp(`merge-${commitId}`)
     await deleteSubvolume(target)
     await snapshot(this.layout.version(volumeId, version - 1), target, 'writable')
@@ -320,6 +321,19 @@ export class Volumes {
       for (const path of list.split('\0').slice(0, -1)) paths.add(path)
     }
     return paths
+  }
+
+  /** Copies that belong to nothing: a crash came between copy and record. */
+  async #deleteStrayCopies(): Promise<void> {
+    const records = [...(await slotRecords(this.layout)), ...(await stagedRecords(this.layout))]
+    const used = new Set<string>()
+    for (const record of records) {
+      if ('commitId' in record) used.add(record.commitId)
+      if ('commitId' in record.basis) used.add(record.basis.commitId)
+    }
+    for (const name of await namesIn(this.layout.folder('staged'))) {
+      if (!name.includes('.json') && !used.has(name)) await deleteSubvolume(this.layout.staged(name))
+    }
   }
 
   /** The writer's next changes are counted from what it has committed now. Safe to run again. */

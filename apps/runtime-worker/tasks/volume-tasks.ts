@@ -33,7 +33,8 @@ export async function commitVolume(
         await pool.stageVolume({ volumeId, sandboxId, slot, commitId, trigger: 'commit' })
       })
     }
-    await pool.commitStaged(volumeId, commitId)
+    // What an ended sandbox staged and is not there any more made no version, because nothing had been written.
+    if (sandboxId !== null || isStaged) await pool.commitStaged(volumeId, commitId)
   }
   return { kind: 'commit-volume', versions: fitting(await pool.volumeLog(volumeId, afterVersion)) }
 }
