@@ -7,7 +7,6 @@
 import type { Database, Queryable } from '../database.js'
 import { Loop } from '../loop.js'
 import { readAll } from '../read.js'
-import { readCursor } from '../statements/cursors.js'
 import type { RecordedEvent } from '../types.js'
 
 /** Resolves when the broker has acknowledged all of them. */
@@ -41,8 +40,8 @@ export class Publisher {
   }
 
   private async publishNext(): Promise<boolean> {
-    const from = await readCursor(this.db, CURSOR)
-    const events = await readAll(this.db, { afterPosition: from, limit: BATCH })
+    const from = await readCursor(this.db)
+    const events = await readAll(this.db, { afterPosition: from.position, limit: BATCH })
     const last = events.at(-1)?.position
     if (last === undefined || last === null) return false
     await this.publish(events)
@@ -51,23 +50,47 @@ export class Publisher {
   }
 }
 
-const MOVE_FROM = `
-  -- Compare and set: a cursor that was set back meanwhile stays there.
-  insert into cursors as c (name, position)
-  values ($1, $3)
-  on conflict (name) do update
-  set position = excluded.position, at = clock_timestamp()
-  where c.position = $2
+/** `at` tells whether anybody has touched the cursor since, also to leave it where it was. */
+interface Cursor {
+  position: bigint
+  at: string
+}
+
+const READ = `
+  with made as (
+    insert into cursors (name)
+    values ($1)
+    on conflict (name) do nothing
+    returning position, at
+  )
+  select position, at::text from made
+  union all
+  select position, at::text from cursors where name = $1
 `
 
-async function moveFrom(db: Queryable, from: bigint, to: bigint): Promise<void> {
-  await db.query(MOVE_FROM, [CURSOR, String(from), String(to)])
+async function readCursor(db: Queryable): Promise<Cursor> {
+  const { rows } = await db.query<{ position: string; at: string }>(READ, [CURSOR])
+  const [row] = rows
+  if (row === undefined) throw new Error('the cursor was just made by another publisher')
+  return { position: BigInt(row.position), at: row.at }
+}
+
+const MOVE_FROM = `
+  -- Compare and set: what was under way when events were asked for again may be in the lost store.
+  update cursors
+  set position = $4, at = clock_timestamp()
+  where name = $1 and position = $2 and at = $3::timestamptz
+`
+
+async function moveFrom(db: Queryable, { position, at }: Cursor, to: bigint): Promise<void> {
+  await db.query(MOVE_FROM, [CURSOR, String(position), at, String(to)])
 }
 
 const SET_BACK = `
-  update cursors
-  set position = $2, at = clock_timestamp()
-  where name = $1 and position > $2
+  insert into cursors as c (name)
+  values ($1)
+  on conflict (name) do update
+  set position = least(c.position, $2), at = clock_timestamp()
 `
 
 /** Every event from this position on is published (again). From any process; the leader sees it with its next poll. */

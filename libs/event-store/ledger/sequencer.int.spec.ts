@@ -273,8 +273,32 @@ test('events that the broker did not take are published again, and all of them w
   await until(() => taken.length === 3)
 
   await republishFrom(db.pool, 2n)
-  await until(() => taken.length === 5)
-  expect(taken.map((each) => each.position)).toEqual([1n, 2n, 3n, 2n, 3n])
+  await until(() => taken.length >= 5)
+  // A call that comes before the cursor has moved brings all of them again.
+  expect([...new Set(taken.map((each) => each.position))]).toEqual([1n, 2n, 3n])
+  expect(taken.slice(-2).map((each) => each.position)).toEqual([2n, 3n])
+})
+
+test('a store that is lost while a batch is under way gets that batch again', async () => {
+  const batches: bigint[][] = []
+  let finish: () => void = () => {}
+  const sequencer = new Sequencer({
+    db: db.pool,
+    trailFile,
+    signer,
+    publish: (events) => {
+      batches.push(events.map((each) => each.position as bigint))
+      return batches.length === 1 ? new Promise((resolve) => (finish = resolve)) : Promise.resolve()
+    },
+  })
+  running.push(sequencer)
+  sequencer.start()
+  await appendSome(3)
+  await until(() => batches.length === 1)
+  await republishFrom(db.pool, 1n)
+  finish()
+  await until(() => batches.length === 2)
+  expect(batches[1]?.slice(0, 1)).toEqual([1n])
 })
 
 /** A sequencer in a process of its own, which can be paused and killed. */
