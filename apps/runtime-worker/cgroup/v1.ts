@@ -159,21 +159,33 @@ export function oomKillsOf(name: string): number {
   return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
 }
 
-/** Removes the emptied cgroup, and its parent when that was the last one in it. Idempotent. */
-export function removeCgroup(name: string): void {
+/** Kills all of it and removes it, and its parent when that was the last one in it. Idempotent. @returns whether it is gone */
+export async function endCgroup(name: string, timeoutMs: number): Promise<boolean> {
+  // Again and again: a process that is just exiting, or joining, keeps a directory from going.
+  const isGone = async () => (await killOnce(name)) && removeCgroup(name)
+  return until(isGone, { timeoutMs })
+}
+
+function removeCgroup(name: string): boolean {
   for (const root of roots()) {
     removeTree(join(root, name))
-    try {
-      rmdirSync(join(root, name, '..'))
-    } catch {
-      // In use by other sandboxes, most often.
-    }
+    tryRemove(join(root, dirname(name)))
   }
+  return !cgroupExists(name)
 }
 
 function removeTree(path: string): void {
   for (const name of directoriesIn(path)) removeTree(join(path, name))
-  unlessAbsent(() => rmdirSync(path))
+  tryRemove(path)
+}
+
+/** Busy, most often: a parent by its other sandboxes. */
+function tryRemove(path: string): void {
+  try {
+    rmdirSync(path)
+  } catch (error) {
+    if (!['EBUSY', 'ENOENT', 'ENOTEMPTY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+  }
 }
 
 /** Whether any hierarchy still has it. */

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { isId, type SandboxId } from '#libs/domain'
 import type { Log } from '#libs/service'
 import type { Pool } from '#libs/storage'
-import { cgroupsBelow, killCgroup, processesOf, removeCgroup } from '../cgroup/v1.js'
+import { cgroupsBelow, endCgroup, killCgroup, processesOf } from '../cgroup/v1.js'
 import { Liveness } from '../host/liveness.js'
 import { isAlive } from '../host/process.js'
 import { SandboxNetworks } from '../network/networks.js'
@@ -65,7 +65,8 @@ export class GvisorDriver implements RuntimeDriver {
   }
 
   probe(): Promise<void> {
-    return probe(this.runsc, this.options.agentBinary, this.options.stateDir)
+    const { agentBinary, stateDir, instance } = this.options
+    return probe(this.runsc, agentBinary, stateDir, `sandtrail-${instance}/probe`)
   }
 
   async create(request: RuntimeRequest, signal: AbortSignal): Promise<RunningSandbox> {
@@ -121,15 +122,15 @@ export class GvisorDriver implements RuntimeDriver {
   }
 
   async sweep(known: ReadonlySet<SandboxId>): Promise<void> {
-    for (const id of await knownIds(this.runsc)) {
-      if (isId('sb', id) && !this.isOwned(id, known)) await forget(this.runsc, id)
-    }
     const parent = `sandtrail-${this.options.instance}`
     for (const id of cgroupsBelow(parent)) {
       if (!isId('sb', id) || this.isOwned(id, known)) continue
-      if (await killCgroup(`${parent}/${id}`, EXIT_MS_MAX)) removeCgroup(`${parent}/${id}`)
+      await endCgroup(`${parent}/${id}`, EXIT_MS_MAX)
     }
-    await this.options.pool.sweep({ sandboxes: this.owned(known) })
+    for (const id of await knownIds(this.runsc)) {
+      if (isId('sb', id) && !this.isOwned(id, known)) await forget(this.runsc, id)
+    }
+    await this.options.pool.sweep({ sandboxes: known })
     await this.networks.removeUnused()
     await this.removeShared()
   }
@@ -161,13 +162,6 @@ export class GvisorDriver implements RuntimeDriver {
 
   private isOwned(sandboxId: SandboxId, known: ReadonlySet<SandboxId>): boolean {
     return known.has(sandboxId) || this.creating.has(sandboxId) || this.running.has(sandboxId)
-  }
-
-  /** Asked anew each time, because a create may begin while the sweep is under way. */
-  private owned(known: ReadonlySet<SandboxId>): ReadonlySet<SandboxId> {
-    const owned = new Set(known)
-    owned.has = (sandboxId) => this.isOwned(sandboxId, known)
-    return owned
   }
 
   private hold(

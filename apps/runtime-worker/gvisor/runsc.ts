@@ -1,4 +1,4 @@
-/** Calls of the runsc program. Each has a time limit, because runsc can hang; what is left is then killed by cgroup. */
+/** The one call of the runsc program, under a time limit, because runsc can hang; and what it leaves behind. */
 
 import { spawn } from 'node:child_process'
 import { readdir, readFile, rm } from 'node:fs/promises'
@@ -26,9 +26,15 @@ export interface RunInput {
 
 /** A start takes 0.1 s on an idle host; a minute is for one that is drowning. */
 const RUN_MS_MAX = 45_000
-const DELETE_MS_MAX = 10_000
+const UMOUNT_MS_MAX = 10_000
 /** Of runsc's own log, for an error's text. */
 const LOG_TAIL = 2048
+
+/**
+ * Arguments of /bin/sh before a cgroup's `joinFile` and a command: it is in the cgroup before it is the command. If the
+ * worker dies here and its successor removes the cgroup first, the redirection fails and nothing starts.
+ */
+export const IN_CGROUP = ['-c', 'echo $$ >"$0" && exec "$@"']
 
 /**
  * `runsc run --detach`: resolves when the agent's process has been started inside.
@@ -48,8 +54,7 @@ export async function runDetached(
     ...[`--log=${input.log}`, '--log-format=json', `--panic-log=${input.panicLog}`],
   ]
   const args = ['run', '--detach', `--pid-file=${input.pidFile}`, `--bundle=${input.bundle}`, input.id]
-  // If the worker dies here and its successor removes the cgroup first, the redirection fails and nothing starts.
-  const command = ['-c', 'echo $$ >"$0" && exec "$@"', input.joinFile, options.runsc, ...flags, ...args]
+  const command = [...IN_CGROUP, input.joinFile, options.runsc, ...flags, ...args]
   await spawnQuiet('/bin/sh', command, signal).catch(async (cause: unknown) => {
     const log = await readFile(input.log, 'utf8').catch(() => '')
     const exitCode = cause instanceof CommandFailed ? cause.exitCode : null
@@ -70,17 +75,19 @@ function spawnQuiet(file: string, args: string[], signal: AbortSignal): Promise<
       killSignal: 'SIGKILL',
       signal,
     })
-    child.once('error', reject)
+    child.on('error', (error) => {
+      // An aborted one is told of before it is dead: until its exit it can still join the cgroup.
+      if (child.pid === undefined) reject(error)
+    })
     child.once('exit', (code) => (code === 0 ? resolve() : reject(new CommandFailed(file, args, code, ''))))
   })
 }
 
-/** Makes runsc forget a container. Idempotent; falls back on removing its state when runsc fails or hangs. */
+/**
+ * Makes runsc forget a container whose processes are dead. Idempotent. `runsc delete` would do no more for it: cgroup
+ * and netns are ours. It costs the start of a large program, and can hang.
+ */
 export async function forget(options: RunscOptions, id: string): Promise<void> {
-  if ((await stateFiles(options, id)).length === 0) return
-  await run(options.runsc, [`--root=${options.root}`, 'delete', '--force', id], {
-    timeoutMs: DELETE_MS_MAX,
-  }).catch(() => {}) // Judged by what is left, below.
   for (const name of await stateFiles(options, id)) await rm(join(options.root, name), { force: true })
 }
 
@@ -104,6 +111,6 @@ export async function knownIds(options: RunscOptions): Promise<string[]> {
 /** The empty netns that `--network=none` shares among its sandboxes; they keep it alive themselves. */
 export async function removeNullNetns(options: RunscOptions): Promise<void> {
   const path = join(options.root, 'null-netns')
-  await run('umount', ['-l', path], { timeoutMs: DELETE_MS_MAX }).catch(() => {}) // Not mounted, most often.
+  await run('umount', ['-l', path], { timeoutMs: UMOUNT_MS_MAX }).catch(() => {}) // Not mounted, most often.
   await rm(path, { force: true })
 }

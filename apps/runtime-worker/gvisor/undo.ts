@@ -3,7 +3,7 @@
 import { access } from 'node:fs/promises'
 import type { SandboxId } from '#libs/domain'
 import type { Pool } from '#libs/storage'
-import { cgroupExists, killCgroup, removeCgroup } from '../cgroup/v1.js'
+import { cgroupExists, endCgroup, killCgroup } from '../cgroup/v1.js'
 import type { SandboxNetworks } from '../network/networks.js'
 import type { Undoers } from '../unwind.js'
 import { forget, knows, type RunscOptions } from './runsc.js'
@@ -30,16 +30,14 @@ export function gvisorUndoers(
 ): Undoers<GvisorRecord> {
   return {
     container: {
-      // Killed first: `runsc delete` asks the sandbox, and one that does not answer costs its whole time limit.
       undo: async ({ id, cgroupName }) => {
-        await killCgroup(cgroupName, KILL_MS_MAX)
-        await forget(runsc, id)
+        if (await killCgroup(cgroupName, KILL_MS_MAX)) await forget(runsc, id)
       },
       isGone: async ({ id }) => !(await knows(runsc, id)),
     },
     cgroup: {
       undo: async ({ name }) => {
-        if (await killCgroup(name, KILL_MS_MAX)) removeCgroup(name)
+        await endCgroup(name, KILL_MS_MAX)
       },
       isGone: async ({ name }) => !cgroupExists(name),
     },

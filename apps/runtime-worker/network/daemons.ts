@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SandtrailError } from '#libs/domain'
-import { createCgroup, joinFile, killCgroup, removeCgroup } from '../cgroup/v1.js'
+import { createCgroup, endCgroup, joinFile } from '../cgroup/v1.js'
 import { TOOL_PATH } from '../host/command.js'
 import { writeDurably } from '../host/durable.js'
 import { identify, isAlive, type ProcessIdentity } from '../host/process.js'
@@ -66,8 +66,7 @@ export class Daemons {
   }
 
   async killAll(): Promise<void> {
-    await killCgroup(this.options.cgroupName, KILL_MS_MAX)
-    removeCgroup(this.options.cgroupName)
+    await endCgroup(this.options.cgroupName, KILL_MS_MAX)
   }
 
   private identityFile(name: DaemonName): string {
