@@ -326,8 +326,8 @@ export class Execs {
 
   private markStarted(exec: OpenExec, pid: number): void {
     const { journal } = this.context
-    journal.append({ kind: 'exec-started', execId: exec.key })
-    if (exec.key !== MAIN_EXEC) journal.report({ kind: 'exec-started', execId: exec.key, pid })
+    if (exec.key === MAIN_EXEC) journal.append({ kind: 'exec-started', execId: exec.key })
+    else journal.report({ kind: 'exec-started', execId: exec.key, pid })
     this.armTimeout(exec)
     exec.launched.resolve()
   }

@@ -108,7 +108,8 @@ export class Outbox {
       if (fenced) return this.fence(source)
       if (!(acceptedTo >= facts[0]!.factSeq))
         throw new Error(`the report was accepted only up to ${acceptedTo}`)
-      journal.append({ kind: 'accepted', to: acceptedTo })
+      // One that is forgotten is told again, and has no second effect.
+      journal.appendLater({ kind: 'accepted', to: acceptedTo })
       return true
     } catch (error) {
       this.log.warn({ sandboxId, err: error }, 'report not accepted, will be sent again')

@@ -25,6 +25,7 @@ export type JournalEntry = { at: number } /** The agent has connected; the lifet
   /** `sent`: the next thing that happens is the request to the agent. Values of env and stdin are never in here. */
   | { kind: 'exec-intent'; execId: ExecKey; spec: ExecSpec; stdinBytes: number; sent: boolean }
   | { kind: 'exec-sent'; execId: ExecKey }
+  /** The main process has started, or after a compaction any exec. Else the fact of its start says so. */
   | { kind: 'exec-started'; execId: ExecKey }
   | { kind: 'exec-timed-out'; execId: ExecKey }
   | { kind: 'exec-signal'; execId: ExecKey; signalId: string }
@@ -92,6 +93,7 @@ const COMPACT_BYTES = 4 * 1024 ** 2
 
 export class Journal {
   readonly state: JournalState = emptyState()
+  private later: JournalEntry[] = []
   private compacting = false
   private compactAtBytes = COMPACT_BYTES
   private onFacts: (bodies: readonly FactBody[]) => void = () => {}
@@ -114,9 +116,17 @@ export class Journal {
   append(...entries: NewEntry[]): void {
     const at = bootMs()
     const stamped = entries.map((entry) => ({ at, ...entry }) as JournalEntry)
-    this.log.append(...stamped)
+    this.log.append(...this.later, ...stamped)
+    this.later = []
     for (const entry of stamped) apply(this.state, entry)
     if (this.log.bytes > this.compactAtBytes) this.compact().catch(() => {}) // Tried again at the next entry.
+  }
+
+  /** Counts at once and is written with whatever comes next; a crash before that may forget it. */
+  appendLater(entry: NewEntry): void {
+    const stamped = { at: bootMs(), ...entry } as JournalEntry
+    this.later.push(stamped)
+    apply(this.state, stamped)
   }
 
   /**
@@ -146,6 +156,7 @@ export class Journal {
     this.compacting = true
     try {
       await this.log.rewrite(() => {
+        this.later = [] // What it did to the state is in what is written now.
         forgetClosed(this.state, bootMs() - REMEMBER_CLOSED_MS)
         return condensed(this.state)
       })
@@ -217,6 +228,7 @@ function applyFact(state: JournalState, fact: Fact, at: number): void {
   if (fact.kind === 'exec-ended') {
     applyExec(state, { at, kind: 'exec-closed', execId: fact.execId, end: endsOf(fact.ending) })
   }
+  if (fact.kind === 'exec-started') applyExec(state, { at, kind: 'exec-started', execId: fact.execId })
   if (fact.kind === 'sandbox-ended') state.ended = true
   if (fact.kind === 'sandbox-cleaned-up') state.cleanedUp = true
   state.facts.push(fact)

@@ -41,10 +41,12 @@ export class OutputStream {
     private readonly dir: string,
     private readonly name: 'stdout' | 'stderr',
     private readonly bytesMax: number,
+    /** The directory was just made, so there is nothing to look for. */
+    isNew = false,
   ) {
     this.writer = new SegmentWriter(dir, name)
-    this.extent = findExtent(dir, name)
-    const kept = this.keptState()
+    this.extent = isNew ? { first: 0, end: 0 } : findExtent(dir, name)
+    const kept = isNew ? null : this.keptState()
     this.digest = kept === null ? nativeDigest() : new Sha256(kept)
     this.hashedTo = kept?.bytes ?? 0
     // A crash between keeping the state and removing the segment leaves what is dropped already.

@@ -18,9 +18,9 @@ export class ExecOutput {
   readonly stdout: OutputStream
   readonly stderr: OutputStream
 
-  constructor(dir: string, bytesMax: number) {
-    this.stdout = new OutputStream(dir, 'stdout', bytesMax)
-    this.stderr = new OutputStream(dir, 'stderr', bytesMax)
+  constructor(dir: string, bytesMax: number, isNew = false) {
+    this.stdout = new OutputStream(dir, 'stdout', bytesMax, isNew)
+    this.stderr = new OutputStream(dir, 'stderr', bytesMax, isNew)
   }
 
   async finish(): Promise<{ stdout: OutputSummary; stderr: OutputSummary }> {
@@ -49,8 +49,8 @@ export class Spool {
     const dir = join(this.dir, sandboxId, execId)
     const known = this.live.get(dir)
     if (known !== undefined) return known
-    mkdirSync(dir, { recursive: true, mode: 0o700 })
-    const output = new ExecOutput(dir, this.bytesMax)
+    const isNew = makeDirectory(dir)
+    const output = new ExecOutput(dir, this.bytesMax, isNew)
     this.live.set(dir, output)
     return output
   }
@@ -85,6 +85,11 @@ export class Spool {
       await rmdir(sandboxDir).catch(() => {}) // ENOTEMPTY: some are kept.
     }
   }
+}
+
+/** False when it was there: after a restart. */
+function makeDirectory(dir: string): boolean {
+  return mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined
 }
 
 function lastWriteMs(dir: string): number {
