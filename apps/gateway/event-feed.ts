@@ -8,7 +8,7 @@ import {
   SNAPSHOT_TRANSITIONS,
   VOLUME_TRANSITIONS,
 } from '#libs/domain'
-import { lastPosition, type RecordedEvent, readAll } from '#libs/event-store'
+import { type RecordedEvent, readAll } from '#libs/event-store'
 import type { Gateway } from './gateway.js'
 
 export interface FeedFilter {
@@ -85,7 +85,7 @@ export async function readFeed(
 export async function* followFeed(
   gateway: Gateway,
   filter: FeedFilter,
-  after: bigint | null,
+  after: bigint,
   signal: AbortSignal,
 ): AsyncGenerator<RecordedEvent | null> {
   const news = new News()
@@ -93,7 +93,7 @@ export async function* followFeed(
   signal.addEventListener('abort', stop)
   const published = gateway.messaging.subscribe(`v1.${filter.tenant}.evt.>`, () => news.tell())
   try {
-    let position = after ?? (await lastPosition(gateway.db))
+    let position = after
     while (!signal.aborted) {
       const { events, next } = await readFeed(gateway, filter, position, 500)
       yield* events

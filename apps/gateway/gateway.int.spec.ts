@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { makeId, type SandboxEvent } from '#libs/domain'
 import { subjects } from '#libs/messaging'
+import { placeAll } from '../../libs/event-store/testing-ledger.js'
 import { CONTROLLERS } from './gateway.module.js'
 import { openApi, ROUTES } from './http/openapi.js'
 import { startTestGateway, type TestGateway, WORKER } from './testing.js'
@@ -379,6 +380,53 @@ describe('reads over NATS', () => {
     await expect(read('events', 'read', { types: ['Nonsense'] })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
     })
+  })
+})
+
+describe('the feed of events', () => {
+  const typesOf = (events: { type: string }[]) => events.map(({ type }) => type)
+
+  test('pages go on where the last one ended, and types may be patterns', async () => {
+    const id = await create()
+    await gateway.sandboxEvents(id, [started])
+    await placeAll(gateway.db.pool)
+    const { body: first } = await gateway.ask('GET', '/v1/events?type=sandbox.*&limit=2')
+    const { body: second } = await gateway.ask('GET', `/v1/events?type=sandbox.*&limit=1&after=${first.next}`)
+    expect(second.events[0].position).toBeGreaterThan(first.events[1].position)
+    const { body: all } = await gateway.ask('GET', '/v1/events?type=SandboxSt*&limit=1000')
+    expect(new Set(typesOf(all.events))).toEqual(new Set(['SandboxStarted']))
+    expect(await gateway.ask('GET', '/v1/events?type=SandboxStared')).toMatchObject({ status: 400 })
+  })
+
+  test("a follower hears what comes, takes up where it was, and nothing of another tenant's", async () => {
+    const foreign = { authorization: `Bearer ${await gateway.anotherTenantsToken()}` }
+    expect((await gateway.ask('GET', '/v1/events?limit=1000', undefined, foreign)).body.events).toEqual([])
+    const follow = async (lastEventId?: number) => {
+      const leave = new AbortController()
+      const response = await fetch(new URL('/v1/events?type=SandboxCreated', gateway.url), {
+        signal: leave.signal,
+        headers: {
+          authorization: `Bearer ${gateway.token}`,
+          accept: 'text/event-stream',
+          ...(lastEventId === undefined ? {} : { 'last-event-id': String(lastEventId) }),
+        },
+      })
+      return { leave, reader: response.body!.pipeThrough(new TextDecoderStream()).getReader() }
+    }
+    const next = async ({ reader }: Awaited<ReturnType<typeof follow>>) => {
+      let text = ''
+      while (!text.includes('data: ')) text += (await reader.read()).value
+      return JSON.parse(/^data: (.*)$/m.exec(text)![1]!)
+    }
+    const first = await follow()
+    const id = await create()
+    await placeAll(gateway.db.pool)
+    const heard = await next(first)
+    expect(heard).toMatchObject({ type: 'SandboxCreated', stream: id })
+    first.leave.abort()
+    const again = await follow(heard.position - 1)
+    expect(await next(again)).toEqual(heard)
+    again.leave.abort()
   })
 })
 

@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { Controller, Get, Param, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
+import { lastPosition } from '#libs/event-store'
 import { expandTypes, type FeedFilter, followFeed, readFeed } from '../event-feed.js'
 import { Gateway } from '../gateway.js'
 import { streamEvents } from '../lookup.js'
@@ -50,6 +51,8 @@ export class EventsController {
   }
 
   private async stream(response: Response, filter: FeedFilter, after: bigint | null): Promise<void> {
+    // Before the head goes out: whoever has it hears of everything from then on.
+    const start = after ?? (await lastPosition(this.gateway.db))
     response.status(200)
     response.setHeader('Content-Type', 'text/event-stream')
     response.setHeader('Cache-Control', 'no-store')
@@ -57,7 +60,7 @@ export class EventsController {
     const signal = goneSignal(response)
     let lastSentMs = performance.now()
     try {
-      for await (const event of followFeed(this.gateway, filter, after, signal)) {
+      for await (const event of followFeed(this.gateway, filter, start, signal)) {
         if (event === null && performance.now() - lastSentMs < KEEP_ALIVE_MS) continue
         lastSentMs = performance.now()
         const free = response.write(event === null ? ':\n\n' : sse(eventView(event)))
