@@ -141,6 +141,39 @@ test('a signal goes to the whole group, once per id', async () => {
   await world.stop(sandboxId)
 })
 
+test('a signal that waits for the start of a program that ends at once loses nothing', async () => {
+  const sandboxId = newSandboxId()
+  const order = world.execOrder(sandboxId, newExecId(), ['true'])
+  const { execId } = order as Extract<typeof order, { kind: 'exec' }>
+  await world.order(world.createOrder(sandboxId))
+  await world.order(order)
+  const signal = {
+    kind: 'signal',
+    tenant: 'acme',
+    sandboxId,
+    epoch: 1,
+    execId,
+    signal: 18,
+    signalId: 's',
+  } as const
+  await Promise.all([1, 2, 3].map((i) => world.order({ ...signal, signalId: `s${i}` })))
+  const { ending } = await world.control.until(sandboxId, 'exec-ended', execId)
+  expect(ending).toMatchObject({ kind: 'exited', exitCode: 0 })
+  await world.stop(sandboxId)
+})
+
+test('an exec that waits for a sandbox that is stopped never runs', async () => {
+  const sandboxId = newSandboxId()
+  await world.order(world.createOrder(sandboxId))
+  const [execId] = await Promise.all([world.exec(sandboxId, ['sleep', '60']), world.stop(sandboxId)])
+  const { ending } = await world.control.until(sandboxId, 'exec-ended', execId)
+  // It may have been quicker than the stop.
+  expect(['SANDBOX_GONE', 'sandbox-ended']).toContain(
+    'code' in ending ? ending.code : (ending as { reason: string }).reason,
+  )
+  await world.control.until(sandboxId, 'sandbox-cleaned-up')
+})
+
 test('a stop for a sandbox that never was here leaves a tombstone: a late create starts nothing', async () => {
   const sandboxId = newSandboxId()
   await world.stop(sandboxId)

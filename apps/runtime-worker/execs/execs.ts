@@ -24,6 +24,7 @@ import { failpoint } from '../failpoint.js'
 import type { ExecKey, Journal } from '../sandboxes/journal.js'
 import type { ExecOutput, Spool } from '../spool/spool.js'
 import { outcomeOf } from './exit-code.js'
+import { endStdin, feedStdin, startProgram } from './hand-over.js'
 
 const SIGKILL = 9
 /** Node's timers cannot wait longer. */
@@ -81,15 +82,6 @@ export class Execs {
   /** Execs whose end is not yet reported; the main process is none of them. */
   get openIds(): ExecId[] {
     return [...this.open.keys()].filter((key) => key !== MAIN_EXEC)
-  }
-
-  isOpen(key: ExecKey): boolean {
-    return this.open.has(key)
-  }
-
-  /** The spec of an exec that runs or waits. */
-  specOf(key: ExecKey): ExecSpec | null {
-    return this.open.get(key)?.spec ?? null
   }
 
   /** Resolves once the intent is on the disk. A second delivery changes nothing. */
@@ -275,42 +267,18 @@ export class Execs {
     }
     for (const disarm of exec.disarm.splice(0)) disarm()
     failpoint('exec-before-send')
-    const outcome = await this.ask(exec, agent)
+    const outcome = await startProgram(agent, exec, () => journal.state.cause === null)
     failpoint('exec-sent')
     exec.env = {}
     await this.take(exec, outcome)
     for (const { signal, signalId } of exec.signals.splice(0)) await this.deliver(exec, signal, signalId)
   }
 
-  /** An agent that does not answer is asked again: by the exec's id that has no second effect. */
-  private async ask(exec: OpenExec, agent: AgentSession): Promise<ExecOutcome> {
-    const { spec, env } = exec
-    for (;;) {
-      try {
-        return await agent.exec({
-          execId: exec.key,
-          argv: spec.argv,
-          env,
-          cwd: spec.workdir,
-          user: spec.user,
-          pty: spec.pty,
-          stdin: spec.stdin === 'closed' ? 'closed' : 'open',
-          timeoutMs: spec.timeoutMs,
-        })
-      } catch (error) {
-        const isSilent = error instanceof SandtrailError && error.code === 'AGENT_UNREACHABLE'
-        if (!isSilent || this.context.journal.state.cause !== null) throw error
-        this.context.log.warn({ execId: exec.key }, 'agent does not answer, is asked again')
-      }
-    }
-  }
-
   private async take(exec: OpenExec, outcome: ExecOutcome): Promise<void> {
     switch (outcome.state) {
       case 'started':
         this.markStarted(exec, outcome.pid)
-        if (exec.stdin !== null) this.feed(exec, exec.stdin)
-        return
+        return this.feed(exec)
       case 'exited':
         return this.finish(exec, outcome.exit)
       case 'failed':
@@ -318,10 +286,14 @@ export class Execs {
     }
   }
 
-  /** All of a small stdin, which came with the order. */
-  private feed(exec: OpenExec, stdin: Buffer): void {
+  /** Goes on beside: a program may take its time, or never read. */
+  private feed(exec: OpenExec): void {
+    const { key, stdin } = exec
     exec.stdin = null
-    this.agent?.writeStdin(exec.key, 0, stdin, { eof: true }).catch(() => {}) // The process did not want it all.
+    if (stdin === null || this.agent === null) return
+    feedStdin(this.agent, key, stdin).catch((err) => {
+      this.context.log.warn({ execId: key, err }, 'stdin was not handed over')
+    })
   }
 
   private markStarted(exec: OpenExec, pid: number): void {
@@ -345,7 +317,12 @@ export class Execs {
 
   private async deliver(exec: OpenExec, signal: number, signalId: string): Promise<void> {
     if (!this.open.has(exec.key) || this.agent === null) return
-    await this.agent.signal(exec.key, signal)
+    try {
+      await this.agent.signal(exec.key, signal)
+    } catch (error) {
+      // It ended before: nothing is left to signal.
+      if (!(error instanceof Rejected && error.code === 'EXEC_ENDED')) throw error
+    }
     // After, not before: a signal that comes twice is a smaller evil than a kill that never comes.
     this.context.journal.append({ kind: 'exec-signal', execId: exec.key, signalId })
   }
@@ -361,19 +338,7 @@ export class Execs {
       this.armTimeout(exec)
       exec.launched.resolve()
     }
-    if (exec.spec.stdin === 'inline') await this.endStdin(exec, agent, memory.stdinBytes)
-  }
-
-  /** What an earlier worker process had not handed over of a stdin is gone with it. */
-  private async endStdin(exec: OpenExec, agent: AgentSession, bytes: number): Promise<void> {
-    try {
-      const { acceptedTo } = await agent.writeStdin(exec.key, 0, Buffer.alloc(0))
-      if (acceptedTo === bytes)
-        return void (await agent.writeStdin(exec.key, bytes, Buffer.alloc(0), { eof: true }))
-    } catch (error) {
-      if (error instanceof Rejected && error.code === 'EXEC_ENDED') return
-      throw error
-    }
+    if (exec.spec.stdin !== 'inline' || (await endStdin(agent, exec.key, memory.stdinBytes))) return
     await agent.signal(exec.key, SIGKILL).catch(() => {}) // It has ended by itself.
     this.lose(exec, true, 'the worker restarted before it had handed over its stdin')
   }

@@ -90,13 +90,13 @@ export class Outbox {
     // The entry that made us run may have company in this very turn.
     await Promise.resolve()
     for (let failures = 0; journal.state.facts.length > 0 && !this.stopping.signal.aborted; ) {
-      if (await this.sendSome(source)) failures = 0
+      if (await this.sendSome(source, failures === 0)) failures = 0
       else await this.backOff(++failures)
     }
   }
 
   /** True when the control plane took something. */
-  private async sendSome(source: FactSource): Promise<boolean> {
+  private async sendSome(source: FactSource, isFirstTry: boolean): Promise<boolean> {
     const { tenant, sandboxId, epoch, journal } = source
     await journal.sync()
     const facts = firstFew(journal.state.facts)
@@ -112,7 +112,8 @@ export class Outbox {
       journal.appendLater({ kind: 'accepted', to: acceptedTo })
       return true
     } catch (error) {
-      this.log.warn({ sandboxId, err: error }, 'report not accepted, will be sent again')
+      // Once per outage: a control plane may be away for long, and every sandbox has facts to tell.
+      if (isFirstTry) this.log.warn({ sandboxId, err: error }, 'report not accepted, will be sent again')
       return false
     }
   }
