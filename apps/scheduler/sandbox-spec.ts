@@ -53,6 +53,11 @@ export function toSpec(
 
 function checkMounts(volumes: VolumeMount[]): void {
   const seen = new Set<string>()
+  if (new Set(volumes.map(({ volumeId }) => volumeId)).size < volumes.length) {
+    throw new Rejected('INVALID_ARGUMENT', 'volumes: one of them is mounted twice', {
+      hint: 'mount it once, its parent directory for both',
+    })
+  }
   for (const { name, path, readOnly, version } of volumes) {
     const plain = normalize(path)
     if (RESERVED.some((reserved) => plain === reserved || plain.startsWith(`${reserved}/`))) {

@@ -9,6 +9,7 @@ import {
   loadSigner,
   openDatabase,
   Projector,
+  purgeCommands,
   republishFrom,
   Sealer,
   Sequencer,
@@ -25,6 +26,9 @@ import { Leases } from './leases.js'
 import { orphanedExecs } from './orphaned-execs.js'
 import { SchedulerModule } from './scheduler.module.js'
 import { timerHandlers } from './timer-handlers.js'
+
+/** At most 1,000 of the commands that are past keeping, a minute. */
+const PURGE_MS = 60_000
 
 /** Resolves when it serves. `stop` may take as long as the work in hand. */
 export async function startScheduler(config: SchedulerConfig, log: Log): Promise<Running> {
@@ -55,6 +59,7 @@ export async function startScheduler(config: SchedulerConfig, log: Log): Promise
     SchedulerModule.with(scheduler, heartbeats),
     { strategy: new JetStreamServer({ messaging, name: 'scheduler' }), logger: ['error', 'warn'] },
   )
+  const purging = setInterval(() => void purgeCommands(db).catch(onError), PURGE_MS)
   sequencer.start()
   timers.start()
   orphans.start()
@@ -65,6 +70,7 @@ export async function startScheduler(config: SchedulerConfig, log: Log): Promise
   return {
     async stop() {
       leases.stop()
+      clearInterval(purging)
       await app.close()
       await Promise.all([timers.stop(), orphans.stop(), sandboxes.stop()])
       nudges.close()

@@ -167,28 +167,6 @@ describeHere('in gVisor', () => {
     await agent.session.sync(10_000)
   })
 
-  test('a round trip of /bin/true is a fraction of runsc exec', async () => {
-    const ours: number[] = []
-    const theirs: number[] = []
-    // In turns, so that whatever else the machine does falls on both.
-    for (let n = 0; n < 40; n++) {
-      const execId = `true-${n}`
-      agent.spool.of(execId)
-      const ended = agent.nextExit(execId)
-      ours.push(
-        await timed(async () => {
-          await agent.session.exec({ execId, argv: ['/bin/true'], stdin: 'closed' })
-          await ended
-        }),
-      )
-      if (n % 4 === 0)
-        theirs.push(await timed(() => execFileSync(RUNSC!, [...flags, 'exec', id, '/bin/true'])))
-    }
-    report('exec of /bin/true, median', median(ours))
-    report('runsc exec of /bin/true, median', median(theirs))
-    expect(median(ours)).toBeLessThan(median(theirs) * 0.6)
-  }, 60_000)
-
   test('shutdown ends everything inside, hands over the exits, and the sandbox is over', async () => {
     agent.spool.of('last')
     agent.spool.of('stubborn')
