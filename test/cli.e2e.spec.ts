@@ -14,6 +14,22 @@ beforeAll(async () => {
 }, 240_000)
 afterAll(() => system?.stop(), 60_000)
 
+test('what was just created is in the list, also by tag, state and name', async () => {
+  const id = await system.ok('create', '--name', 'fresh', '--tag', 'a=b')
+  for (const filter of [
+    [],
+    ['--tag', 'a=b'],
+    ['--name', 'fresh'],
+    ['--state', 'starting', '--state', 'running'],
+  ]) {
+    const listed = await system.json<{ sandboxId: string }[]>('ps', ...filter)
+    expect(listed.map(({ sandboxId }) => sandboxId)).toContain(id)
+  }
+  await system.ok('rm', 'fresh')
+  const living = await system.json<{ sandboxId: string }[]>('ps')
+  expect(living.map(({ sandboxId }) => sandboxId)).not.toContain(id)
+}, 60_000)
+
 test('a pipe goes through a program byte for byte, and ends', async () => {
   const bytes = randomBytes(3_000_000)
   const { stdout } = await system.run(['exec', sandbox, '--', 'sha256sum'], { stdin: bytes })

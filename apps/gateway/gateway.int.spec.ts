@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { makeId, type SandboxEvent } from '#libs/domain'
+import { Projector, sandboxesProjection } from '#libs/event-store'
 import { subjects } from '#libs/messaging'
 import { placeAll } from '../../libs/event-store/testing-ledger.js'
 import { CONTROLLERS } from './gateway.module.js'
@@ -155,6 +156,18 @@ describe('sandboxes', () => {
     expect((await gateway.ask('GET', '/v1/sandboxes?state=starting')).body.sandboxes).toMatchObject([
       { sandboxId: id },
     ])
+  })
+
+  test('a list asked for right after a create has it', async () => {
+    const projector = new Projector(gateway.db.pool, sandboxesProjection)
+    const id = await create({ tags: { fresh: 'yes' } })
+    const listing = gateway.ask('GET', '/v1/sandboxes?tag=fresh=yes')
+    // Another test has put a row there by hand.
+    await gateway.db.pool.query('delete from sandboxes')
+    await placeAll(gateway.db.pool)
+    projector.start()
+    expect((await listing).body.sandboxes).toMatchObject([{ sandboxId: id }])
+    await projector.stop()
   })
 
   test('wait answers within moments of the commit, or with the state when the time is up', async () => {

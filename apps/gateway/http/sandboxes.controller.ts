@@ -5,12 +5,12 @@ import type { Request, Response } from 'express'
 import { parseBody } from '#libs/command-handling'
 import { type Accepted, sandboxExec } from '#libs/contract'
 import { SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
-import { listSandboxes } from '#libs/event-store'
 import { sendCommand } from '../commands.js'
 import { execsOf, runExec } from '../execs.js'
 import { Gateway } from '../gateway.js'
 import { findSandboxId, readSandbox, sandboxEvents } from '../lookup.js'
 import { outputOfMain } from '../output.js'
+import { readSandboxList } from '../sandbox-list.js'
 import { createSnapshot } from '../snapshots.js'
 import { sandboxAt } from '../time-travel.js'
 import { type EventView, eventView } from '../views/event.js'
@@ -38,7 +38,7 @@ export class SandboxesController {
     const { state, tag, ...query } = readQuery(request, LIST_QUERY)
     const tags = Object.fromEntries((tag ?? []).map((text) => splitOnce(text, '=')))
     const { tenant } = principalOf(request)
-    return await listSandboxes(this.gateway.db, { tenant, states: state, tags, ...query })
+    return await readSandboxList(this.gateway, { tenant, states: state, tags, ...query })
   }
 
   @Get(':sandbox')

@@ -5,12 +5,12 @@ import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
 import { EXEC_TERMINAL_EVENTS, SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
-import { listSandboxes } from '#libs/event-store'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { expandTypes, readFeed } from '../event-feed.js'
 import { Gateway } from '../gateway.js'
 import { readExec, readSandbox } from '../lookup.js'
 import { readOutputPiece } from '../output.js'
+import { readSandboxList } from '../sandbox-list.js'
 import { messageOf } from '../views/event.js'
 
 /** A reply is at most 1 MiB: 256 KiB are 342 KiB as base64. */
@@ -56,7 +56,7 @@ export class ReadsController {
 
   @MessagePattern({ request: 'v1.*.req.sandbox.list' })
   async listSandboxes(@Payload() body: JsonObject, @Ctx() { tenant }: MessageContext) {
-    return await listSandboxes(this.gateway.db, { tenant, ...parseBody(listBody, body) })
+    return await readSandboxList(this.gateway, { tenant, ...parseBody(listBody, body) })
   }
 
   @MessagePattern({ request: 'v1.*.req.sandbox.wait' })
