@@ -187,16 +187,6 @@ describeHere('in gVisor', () => {
   })
 })
 
-async function timed(run: () => unknown): Promise<number> {
-  const began = performance.now()
-  await run()
-  return performance.now() - began
-}
-
-function median(times: number[]): number {
-  return times.toSorted((a, b) => a - b)[times.length >> 1]!
-}
-
 function report(what: string, ms: number): void {
   process.stderr.write(`gVisor: ${what}: ${ms.toFixed(1)} ms\n`)
 }
