@@ -23,15 +23,25 @@ export async function listNetns(): Promise<string[]> {
   return readdir(NETNS_DIR).catch(() => [])
 }
 
+/**
+ * `ip netns add` mounts /run/netns onto itself when it is the first, and two first ones at once hide each other's
+ * namespaces (6.1). So ours take turns, and note when the mount is theirs: the last one takes it away again.
+ */
+const LOCK = '/run/lock/sandtrail-netns'
+const ADD = 'mountpoint -q /run/netns || echo ours >"$0"; exec ip netns add "$1"'
+const RELEASE = '[ -s "$0" ] && [ -z "$(ls -A /run/netns)" ] && umount /run/netns && : >"$0"; exit 0'
+
 /** A namespace without IPv6: no address of that family can appear in it. */
 export async function addNetns(name: string): Promise<void> {
-  await run('ip', ['netns', 'add', name], { timeoutMs: CALL_MS_MAX })
+  await run('flock', [LOCK, 'sh', '-c', ADD, LOCK, name], { timeoutMs: CALL_MS_MAX })
   await setSysctl(name, ['ipv6/conf/all/disable_ipv6', 'ipv6/conf/default/disable_ipv6'], '1')
 }
 
 /** Idempotent. */
 export async function deleteNetns(name: string): Promise<void> {
   if (await netnsExists(name)) await run('ip', ['netns', 'delete', name], { timeoutMs: CALL_MS_MAX })
+  if ((await listNetns()).length > 0) return
+  await run('flock', [LOCK, 'sh', '-c', RELEASE, LOCK], { timeoutMs: CALL_MS_MAX })
 }
 
 /** `keys` below /proc/sys/net, as a process inside the namespace sees them. */
