@@ -1,6 +1,7 @@
 /** Removes systems that a `kill -9` left behind: only those whose recorded owner is dead, or whose clone is gone. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { dropDatabase } from './database.mjs'
 import { removeLeftovers } from './leftovers.mjs'
 import { identify, isAlive, listProcesses, stopProcess } from './processes.mjs'
 import { abandonedDirs, ownedDirs } from './state.mjs'
@@ -44,6 +45,7 @@ export async function destroy(dir) {
   const records = listProcesses(dir)
   await Promise.all(records.map(({ name }) => stopProcess(dir, name, { graceMs: 2_000 })))
   await removeLeftovers(dir)
+  await dropDatabase(dir)
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
 }
 
