@@ -148,8 +148,7 @@ export class GvisorDriver implements RuntimeDriver {
     const running = this.running.get(sandboxId)
     if (running) {
       // The count of out-of-memory kills is read before its cgroup goes.
-      await killCgroup(this.cgroupName(sandboxId), EXIT_MS_MAX)
-      await running.exited
+      if (await killCgroup(this.cgroupName(sandboxId), EXIT_MS_MAX)) await running.exited
       await running.session.close()
       this.running.delete(sandboxId)
     }

@@ -43,8 +43,8 @@ export class RunningGvisor implements RunningSandbox {
     // Its answer has a deadline of its own, past the grace: the last exits are handed over after the guest's kill.
     // A guest that does not answer is killed all the same.
     if (graceMs > 0) await Promise.race([this.exited, this.agent.shutdown(graceMs).catch(() => {})])
-    await killCgroup(this.cgroupName, KILL_MS_MAX)
-    await this.exited
+    // What is stuck in the kernel past that is `destroy`'s to report, not something to wait for.
+    if (await killCgroup(this.cgroupName, KILL_MS_MAX)) await this.exited
   }
 }
 
