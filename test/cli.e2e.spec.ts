@@ -81,8 +81,8 @@ test('a gateway that dies in the middle loses no byte and doubles none', async (
   const program = `i=0; while [ $i -lt ${lines} ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 9`
   const running = system.run(['exec', sandbox, '--', 'sh', '-c', program])
   await until(async () => {
-    const { stdout } = await system.run(['events', '--type', 'ExecStarted', '-o', 'json'])
-    return stdout.includes('ExecStarted')
+    const { execs } = await system.json<{ execs: { state: string; argv: string[] }[] }>('describe', sandbox)
+    return execs.some(({ state, argv }) => state === 'running' && argv.includes(program))
   })
   await system.system.kill('gateway', 'SIGKILL')
   await system.system.start('gateway')
@@ -116,10 +116,12 @@ test('a terminal is one inside, with the size of the one outside', async () => {
   const command = `stty rows 30 cols 100; ${join(ROOT, 'bin', 'sandtrail')} exec -it ${sandbox} -- sh -c 'tty; stty size'`
   const child = spawn('script', ['-qec', command, '/dev/null'], {
     env: { ...process.env, ...system.env },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    // Held open: at its end `script` would type an end of file.
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
   let text = ''
   for await (const chunk of child.stdout) text += chunk
+  child.stdin.destroy()
   expect(text).toMatch(/\/dev\/pts\/\d+\r?\n30 100/)
 }, 60_000)
 
