@@ -27,7 +27,7 @@ FROM node:24-bookworm-slim
 # What the runtime-worker uses of its host: the pool, networks, the jail that unpacks images, certificates.
 RUN apt-get update \
   && apt-get install -y --no-install-recommends \
-    btrfs-progs bubblewrap ca-certificates iproute2 nftables openssl tar \
+    btrfs-progs bubblewrap ca-certificates dnsmasq-base iproute2 nftables openssl slirp4netns tar \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/sandtrail
 COPY --from=build /src/package.json ./
