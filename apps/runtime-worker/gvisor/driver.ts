@@ -132,7 +132,6 @@ export class GvisorDriver implements RuntimeDriver {
     }
     await this.options.pool.sweep({ sandboxes: known })
     await this.networks.removeUnused()
-    await this.removeShared()
   }
 
   /** Lets go of every sandbox without ending it, and removes what no sandbox uses. */
@@ -194,7 +193,7 @@ export class GvisorDriver implements RuntimeDriver {
     return left.map(describe)
   }
 
-  /** What sandboxes without a network share; runsc makes it again for the next one. */
+  /** What sandboxes without a network share; runsc makes it again for the next one. Only when no create can begin. */
   private async removeShared(): Promise<void> {
     if (this.running.size > 0 || this.creating.size > 0) return
     if ((await knownIds(this.runsc)).length > 0) return
