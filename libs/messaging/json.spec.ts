@@ -14,10 +14,10 @@ const code = (run: () => unknown) => {
 }
 
 test('what was encoded is decoded to the same', () => {
-  const body = fc.dictionary(
-    fc.string({ unit: 'grapheme' }).filter((key) => key !== '__proto__'),
-    fc.jsonValue({ maxDepth: 5 }),
-  )
+  // A key "__proto__" is refused at any depth; the next tests are about that.
+  const body = fc
+    .dictionary(fc.string({ unit: 'grapheme' }), fc.jsonValue({ maxDepth: 5 }))
+    .filter((value) => !JSON.stringify(value).includes('"__proto__"'))
   fc.assert(
     fc.property(body, (value) => {
       // JSON has one zero, and `{}` of JSON.parse has the usual prototype.
