@@ -25,7 +25,21 @@ need_python_venv() {
 jest() { # jest PHASE ARGS...: results go to PHASE.json; a run that hangs is ended
   local phase=$1
   shift
-  timeout -k 30 1500 npm run -s jest -- --json --outputFile="$results/$phase.json" --passWithNoTests "$@" || failed=1
+  run_jest "$phase" --passWithNoTests "$@" && return
+  local first=$results/$phase.json again=$results/again-$phase
+  [[ -e $first ]] || { failed=1; return; }
+  mapfile -t files < <(node scripts/second-run.mjs list "$first")
+  [[ ${#files[@]} -gt 0 ]] || { failed=1; return; }
+  say "${#files[@]} files of $phase failed: once more, alone"
+  run_jest "again-$phase" --runInBand --runTestsByPath "${files[@]}" || true
+  [[ -e $again.json ]] && node scripts/second-run.mjs merge "$first" "$again.json" || failed=1
+  rm -f "$again.json"
+}
+
+run_jest() { # run_jest RESULT ARGS...
+  local result=$1
+  shift
+  timeout -k 30 1500 npm run -s jest -- --json --outputFile="$results/$result.json" "$@"
 }
 
 say() { printf '\n== %s\n' "$*"; }

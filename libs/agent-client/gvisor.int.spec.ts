@@ -46,7 +46,7 @@ describeHere('in gVisor', () => {
     }
     execFileSync(RUNSC!, [...flags, 'delete', '-force', id], { stdio: 'ignore' })
     for (const mount of ['slots/vol', 'slots', 'runsc/null-netns']) {
-      execFileSync('sh', ['-c', `umount ${agent.dir}/${mount} 2>/dev/null; :`])
+      execFileSync('sh', ['-c', `umount ${agent.dir}/${mount}; :`], { stdio: 'ignore' })
     }
     await agent.stop()
     expect(agent.spool.faults).toEqual([])

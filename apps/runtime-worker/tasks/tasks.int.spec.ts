@@ -29,7 +29,9 @@ beforeAll(async () => {
   disk = await makeTestPool()
   pool = await Pool.open(disk.dir)
   mkdirSync(join(disk.scratch, 'image/tmp'), { recursive: true })
-  archive = execFileSync('tar', ['-C', join(disk.scratch, 'image'), '-cf', '-', '.'])
+  archive = execFileSync('tar', ['-C', join(disk.scratch, 'image'), '-cf', '-', '.'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
   server = createServer((request, response) => {
     downloads += 1
     if (request.url === '/missing') response.writeHead(404).end()
