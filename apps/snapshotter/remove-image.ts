@@ -46,7 +46,8 @@ export async function cleanUpImage(
   const known = (await listWorkers(snapshotter.db)).filter(
     ({ workerId }) => workers === null || workers.includes(workerId),
   )
-  const signal = AbortSignal.timeout(20_000)
+  // Other timers of this service wait meanwhile; a worker that is away is asked again by the next firing.
+  const signal = AbortSignal.timeout(5_000)
   const tries = await Promise.allSettled(
     known.map(({ workerId }) =>
       askWorker<'remove-image'>(
