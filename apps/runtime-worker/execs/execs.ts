@@ -40,6 +40,8 @@ export interface ExecSecrets {
 interface OpenExec {
   key: ExecKey
   spec: ExecSpec
+  /** Accepted by this process, not found in the journal at its start. */
+  isNew: boolean
   env: Record<string, string>
   /** All of it, until it is handed over; null: it comes on the data plane, or none does. */
   stdin: Buffer | null
@@ -167,7 +169,9 @@ export class Execs {
     for (const exec of [...this.open.values()]) {
       const memory = this.context.journal.state.execs.get(exec.key)!
       if (memory.phase === 'intended') {
-        this.lose(exec, false, 'the worker restarted before it started')
+        // One that came to this process while the agent was being found has lost nothing: it simply starts.
+        if (exec.isNew) this.launch(exec, agent)
+        else this.lose(exec, false, 'the worker restarted before it started')
         continue
       }
       exec.launch = this.reconcile(exec, agent)
@@ -229,6 +233,7 @@ export class Execs {
     const exec: OpenExec = {
       key,
       spec,
+      isNew: secrets !== null,
       env: secrets?.env ?? {},
       stdin: spec.stdin === 'inline' ? (secrets?.stdin ?? Buffer.alloc(0)) : null,
       output,
