@@ -12,27 +12,10 @@ import {
   type Messaging,
   type SentHeaders,
 } from '#libs/messaging'
-import { startSystem } from '../scripts/system/system.mjs'
+import { type System, type SystemOptions, startSystem } from '../scripts/system/system.mjs'
 
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const CLI = join(ROOT, 'bin', 'sandtrail')
-
-export interface SystemOptions {
-  schedulers?: number
-  workers?: number
-  environment?: Record<string, string>
-}
-
-interface Started {
-  dir: string
-  id: string
-  env: Record<string, string>
-  services(): { name: string; pid: number; log: string }[]
-  start(name: string): Promise<void>
-  kill(name: string, signal?: NodeJS.Signals): Promise<void>
-  restart(name: string): Promise<void>
-  stop(): Promise<void>
-}
 
 export interface Ran {
   code: number
@@ -50,10 +33,10 @@ export interface HistoryEvent {
 }
 
 export class TestSystem {
-  private constructor(readonly system: Started) {}
+  private constructor(readonly system: System) {}
 
   static async start(options: SystemOptions = {}): Promise<TestSystem> {
-    return new TestSystem((await startSystem(options)) as Started)
+    return new TestSystem(await startSystem(options))
   }
 
   get env(): Record<string, string> {
