@@ -9,6 +9,7 @@ test('after a system with everything in it has stopped, the host has nothing of 
     const open = await system.ok('create', '--network', 'open', '--volume', 'v:/v', '--timeout', '1h')
     await system.ok('exec', '--detach', open, '--', 'sleep', '1000')
     const ended = await system.ok('create')
+    await system.ok('exec', ended, '--', 'true') // An accepted create is not a running sandbox yet.
     await system.ok('snapshot', ended)
     await system.ok('rm', ended)
     await until(async () => (await system.types(ended)).includes('SandboxCleanedUp'))
