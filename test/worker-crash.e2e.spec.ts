@@ -18,6 +18,8 @@ test('kill -9 of the worker under live sandboxes: all are taken up again, no byt
   const execs = await Promise.all(
     sandboxes.map((id) => system.ok('exec', '--detach', id, '--', 'sh', '-c', COUNTER)),
   )
+  // What a kill finds half made is ended, with a reason; this is about what runs.
+  for (const exec of execs) await until(async () => (await system.types(exec)).includes('ExecStarted'))
   for (let kills = 0; kills < 3; kills++) {
     await system.system.kill('worker-1', 'SIGKILL')
     await system.system.start('worker-1')

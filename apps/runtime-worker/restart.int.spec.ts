@@ -174,7 +174,13 @@ for (const step of ['create-recorded', 'create-begun', 'create-done']) {
   }, 60_000)
 }
 
-for (const step of ['ending-written', 'ending-killed', 'ending-staged', 'ending-reported']) {
+for (const step of [
+  'ending-written',
+  'ending-killed',
+  'ending-staged',
+  'ending-reported',
+  'record-removed',
+]) {
   test(`a kill -9 at "${step}" ends the sandbox with the cause that it had`, async () => {
     const sandboxId = await world.create()
     await world.control.until(sandboxId, 'sandbox-started')

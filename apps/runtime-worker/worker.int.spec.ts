@@ -181,7 +181,9 @@ test('a stop for a sandbox that never was here leaves a tombstone: a late create
   await world.order(world.createOrder(sandboxId))
   const kinds = world.control.of(sandboxId).list.map(({ kind }) => kind)
   expect(kinds).toEqual(['sandbox-ended', 'sandbox-cleaned-up'])
-  expect(world.control.heartbeat?.sandboxes.some((sandbox) => sandbox.sandboxId === sandboxId)).toBe(false)
+  await eventually(
+    () => !world.control.heartbeat?.sandboxes.some((sandbox) => sandbox.sandboxId === sandboxId),
+  )
 })
 
 test('a stop overtakes its create', async () => {

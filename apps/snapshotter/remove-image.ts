@@ -8,8 +8,8 @@ import { askWorker } from '#libs/pool-tasks'
 import type { Snapshotter } from './context.js'
 import { cleanUpTimer, deadlineTimer, findImageId, loadImage, nameClaim } from './images.js'
 
-/** Within the lease of a timer's handler. */
-const PATIENCE_MS = 2_000
+/** Twice this is within the lease of a timer's handler. */
+const PATIENCE_MS = 5_000
 /** With a minute between tries this is a day: a worker that has not come back by then brings its pool to no use. */
 const ATTEMPTS_MAX = 1_440
 
@@ -43,13 +43,13 @@ export async function cleanUpImage(
   { tenant, payload, attempts }: FiredTimer,
 ): Promise<void> {
   const { imageId, workers } = payload as { imageId: ImageId; workers: string[] | null }
-  const known = (await listWorkers(snapshotter.db)).filter(
+  const holders = (await listWorkers(snapshotter.db)).filter(
     ({ workerId }) => workers === null || workers.includes(workerId),
   )
-  // Other timers of this service wait meanwhile; a worker that is away is asked again by the next firing.
-  const signal = AbortSignal.timeout(5_000)
+  const present = holders.filter(({ state }) => state !== 'lost')
+  const signal = AbortSignal.timeout(PATIENCE_MS * 2)
   const tries = await Promise.allSettled(
-    known.map(({ workerId }) =>
+    present.map(({ workerId }) =>
       askWorker<'remove-image'>(
         snapshotter.messaging,
         workerId,
@@ -58,10 +58,10 @@ export async function cleanUpImage(
       ),
     ),
   )
-  const left = tries.find((one) => one.status === 'rejected')
-  if (left && attempts < ATTEMPTS_MAX) {
+  const failure = tries.find((one) => one.status === 'rejected')
+  if ((failure || present.length < holders.length) && attempts < ATTEMPTS_MAX) {
     throw new SandtrailError('UNAVAILABLE', `${imageId} is not removed from every pool yet`, {
-      cause: left.reason,
+      cause: failure?.reason,
     })
   }
 }

@@ -27,13 +27,15 @@ export type TimerHandler = (timer: FiredTimer) => Promise<void>
 
 /** A handler takes milliseconds; after this its process is taken for dead. */
 const LEASE_MS = 30_000
-const BATCH = 50
+/** At work at a time in one process; a slow one holds up no other. */
+const HANDLERS_MAX = 50
 /** Timers are set with seconds at least; a poll on the due index takes 0.05 ms. */
 const POLL_MS_MAX = 1_000
 const BACKOFF_MS = [1_000, 60_000] as const
 
 export class TimerLoop {
   private readonly loop: Loop
+  private readonly atWork = new Set<Promise<void>>()
   private nextPollMs = POLL_MS_MAX
 
   /** Kinds without a handler are left to others. `onError` hears of failed handlers and of a database that is away. */
@@ -49,8 +51,10 @@ export class TimerLoop {
     this.loop.start()
   }
 
+  /** Resolves when the handlers at work have ended. */
   async stop(): Promise<void> {
     await this.loop.stop()
+    await Promise.all(this.atWork)
   }
 
   /** After an append that set a short timer. */
@@ -59,12 +63,22 @@ export class TimerLoop {
   }
 
   private async fire(): Promise<boolean> {
+    const room = HANDLERS_MAX - this.atWork.size
+    if (room === 0) return false // The first that ends nudges.
     const kinds = Object.keys(this.handlers)
-    const due = await leaseDueTimers(this.db, kinds)
-    await Promise.all(due.map((timer) => this.handle(timer)))
-    if (due.length === BATCH) return true
+    const due = await leaseDueTimers(this.db, kinds, room)
+    for (const timer of due) this.begin(timer)
+    if (due.length === room) return true
     this.nextPollMs = await untilNextTimer(this.db, kinds)
     return false
+  }
+
+  private begin(timer: FiredTimer): void {
+    const work = this.handle(timer).finally(() => {
+      if (this.atWork.size === HANDLERS_MAX) this.nudge()
+      this.atWork.delete(work)
+    })
+    this.atWork.add(work)
   }
 
   private async handle(timer: FiredTimer): Promise<void> {
@@ -94,9 +108,9 @@ const LEASE_DUE = `
   returning t.key, t.generation, t.tenant, t.kind, t.payload, d.due, t.attempts
 `
 
-async function leaseDueTimers(db: Queryable, kinds: string[]): Promise<FiredTimer[]> {
+async function leaseDueTimers(db: Queryable, kinds: string[], limit: number): Promise<FiredTimer[]> {
   type Row = Omit<FiredTimer, 'generation' | 'commandId'> & { generation: string }
-  const values = [kinds, BATCH, LEASE_MS]
+  const values = [kinds, limit, LEASE_MS]
   const { rows } = await db.query<Row>({ name: 'lease-due-timers', text: LEASE_DUE, values })
   return rows.map((row) => ({
     ...row,

@@ -1,7 +1,7 @@
 /** What a sandbox was asked to be: `<state>/sandboxes/<id>/record.json`, on the disk before anything of it exists. */
 
 import { readFileSync } from 'node:fs'
-import { mkdir, open } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { SandboxId, SandboxSpec } from '#libs/domain'
 import { writeDurably } from '../host/durable.js'
@@ -22,7 +22,13 @@ export async function writeRecord(dir: string, record: SandboxRecord): Promise<v
   await syncDirectory(dirname(dir))
 }
 
-/** Null: the crash came before the record was whole, so nothing of the sandbox was ever made. */
+/** The first file to go: a journal that is gone under a record would read as a life that has just begun. */
+export async function removeRecord(dir: string): Promise<void> {
+  await rm(join(dir, 'record.json'), { force: true })
+  await syncDirectory(dir)
+}
+
+/** Null: nothing of the sandbox was made yet, or nothing of it is left to be told. */
 export function readRecord(dir: string): SandboxRecord | null {
   try {
     return JSON.parse(readFileSync(join(dir, 'record.json'), 'utf8')) as SandboxRecord

@@ -9,7 +9,7 @@ import { type ExecId, isId, type SandboxId, type SandboxSpec, SandtrailError } f
 import { bootId } from '../boot-clock.js'
 import type { ExecSecrets } from '../execs/execs.js'
 import { failpoint } from '../failpoint.js'
-import { readRecord, type SandboxRecord, writeRecord } from './record.js'
+import { readRecord, removeRecord, type SandboxRecord, writeRecord } from './record.js'
 import { Sandbox, type SandboxDeps } from './sandbox.js'
 import { Tombstones } from './tombstones.js'
 
@@ -38,7 +38,7 @@ export class Sandboxes {
     for (const name of readdirSync(this.dir)) {
       const dir = join(this.dir, name)
       const record = isId('sb', name) ? readRecord(dir) : null
-      // The order was not acknowledged yet, and comes again.
+      // Either the order was not acknowledged yet, and comes again, or all has been told and only files are left.
       if (record === null) await rm(dir, { recursive: true, force: true })
       else this.add(record, dir)
     }
@@ -147,6 +147,8 @@ export class Sandboxes {
   private async remove(sandbox: Sandbox): Promise<void> {
     await this.tombstones.add(sandbox.sandboxId, sandbox.epoch)
     await sandbox.journal.close()
+    await removeRecord(sandbox.dir)
+    failpoint('record-removed')
     await rm(sandbox.dir, { recursive: true, force: true })
     if (existsSync(sandbox.dir)) throw new SandtrailError('INTERNAL', `${sandbox.dir} would not go`)
     this.byId.delete(sandbox.sandboxId)
