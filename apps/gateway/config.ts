@@ -2,7 +2,15 @@
 
 import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
-import { commonConfig, integer, readConfig, secretFile } from '#libs/service'
+import {
+  commonConfig,
+  integer,
+  metricsConfig,
+  readConfig,
+  type ServiceSettings,
+  secretFile,
+  serviceSettings,
+} from '#libs/service'
 
 const privateKeyFile = secretFile.transform((pem, context): KeyObject => {
   try {
@@ -22,6 +30,7 @@ const symmetricKeyFile = secretFile.transform((text, context): Buffer => {
 
 const SHAPE = {
   ...commonConfig,
+  ...metricsConfig(9_480),
   SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL'),
   SANDTRAIL_HTTP_HOST: z.string().default('127.0.0.1'),
   /** 0: any free port, told in the log. */
@@ -47,7 +56,7 @@ export interface GatewayConfig {
   /** What `verify` compares the database with; null: refused. */
   trail: { file: string; publicKey: string } | null
   logLevel: string
-  readyFile: string | undefined
+  service: ServiceSettings
 }
 
 /** @throws Error that lists every fault of the environment, without values */
@@ -62,6 +71,6 @@ export function gatewayConfig(env: NodeJS.ProcessEnv = process.env): GatewayConf
     blobs: { dir: read.SANDTRAIL_BLOB_DIR, key: read.SANDTRAIL_BLOB_KEY_FILE },
     trail: file !== undefined && publicKey !== undefined ? { file, publicKey } : null,
     logLevel: read.SANDTRAIL_LOG_LEVEL,
-    readyFile: read.SANDTRAIL_READY_FILE,
+    service: serviceSettings(read),
   }
 }

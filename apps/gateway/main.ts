@@ -5,8 +5,8 @@ import { startGateway } from './start.js'
 
 const config = gatewayConfig()
 const log = createLog('gateway', config.logLevel)
-await runService(log, config.readyFile, async () => {
-  const running = await startGateway(config, log)
+await runService(log, config.service, async (operations) => {
+  const running = await startGateway(config, log, operations)
   log.info({ url: running.url }, 'listening')
   return running
 })

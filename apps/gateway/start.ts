@@ -4,7 +4,7 @@ import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { openDatabase } from '#libs/event-store'
 import { connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
-import type { Log, Running } from '#libs/service'
+import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { FileBlobStore } from '#libs/storage'
 import type { GatewayConfig } from './config.js'
 import { DataPlane } from './data-plane/client.js'
@@ -22,7 +22,11 @@ export interface RunningGateway extends Running {
   url: string
 }
 
-export async function startGateway(config: GatewayConfig, log: Log): Promise<RunningGateway> {
+export async function startGateway(
+  config: GatewayConfig,
+  log: Log,
+  operations = new Operations(log),
+): Promise<RunningGateway> {
   const db = openDatabase({ url: config.databaseUrl, name: 'gateway' })
   const messaging = await connect({
     servers: config.nats.url,
@@ -30,6 +34,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
     name: 'gateway',
     log,
   })
+  watchDatabase(operations, db)
+  watchBroker(operations, messaging.connection)
   const waiter = new StreamWaiter(db, log)
   const dataPlane = new DataPlane(db, config.dataPlaneKey)
   const gateway = new Gateway({

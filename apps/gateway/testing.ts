@@ -73,7 +73,7 @@ export async function startTestGateway(): Promise<TestGateway> {
       blobs: { dir: join(dir, 'blobs'), key: randomBytes(32) },
       trail: null,
       logLevel: 'error',
-      readyFile: undefined,
+      service: { readyFile: undefined, metrics: { host: '127.0.0.1', port: 0 } },
     },
     log,
   )

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { z } from 'zod'
 import { isId, type WorkerId } from '#libs/domain'
-import { commonConfig, integer, readConfig, secretFile } from '#libs/service'
+import { commonConfig, integer, metricsConfig, readConfig, secretFile } from '#libs/service'
 
 const GIB = 1024 ** 3
 
@@ -21,6 +21,7 @@ const publicKeyFile = secretFile.transform((pem, context): KeyObject => {
 
 const shape = {
   ...commonConfig,
+  ...metricsConfig(9_484),
   SANDTRAIL_WORKER_ID: z.custom<WorkerId>((value) => isId('wk', value), 'must be wk- and a ULID'),
   /** In the name of every netns, link, nft table and cgroup of this worker; link names have 15 characters. */
   SANDTRAIL_INSTANCE: z.string().regex(/^[0-9a-f]{6,12}$/, 'must be 6 to 12 of 0-9 and a-f'),

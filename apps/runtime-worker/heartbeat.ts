@@ -18,9 +18,15 @@ export class HeartbeatLoop {
   private timer: NodeJS.Timeout | null = null
   private beating: Promise<void> | null = null
   private failing = false
+  private answeredAt: number | null = null
   private stopped = false
 
   constructor(private readonly context: HeartbeatContext) {}
+
+  /** Since a scheduler last answered; null: none has yet. */
+  get answeredAgeMs(): number | null {
+    return this.answeredAt === null ? null : performance.now() - this.answeredAt
+  }
 
   start(): void {
     this.beat()
@@ -47,6 +53,7 @@ export class HeartbeatLoop {
     const { compose, send, log } = this.context
     try {
       const { orders } = await send(await compose())
+      this.answeredAt = performance.now()
       if (this.failing) log.info('control plane answers again')
       this.failing = false
       await this.takeAll(orders)

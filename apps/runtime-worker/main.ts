@@ -1,7 +1,7 @@
-import { createLog, runService } from '#libs/service'
+import { createLog, runService, serviceSettings } from '#libs/service'
 import { readWorkerConfig } from './config.js'
 import { startWorker } from './worker.js'
 
 const config = readWorkerConfig()
 const log = createLog('runtime-worker', config.SANDTRAIL_LOG_LEVEL)
-await runService(log, config.SANDTRAIL_READY_FILE, () => startWorker(config, log))
+await runService(log, serviceSettings(config), (operations) => startWorker(config, log, operations))

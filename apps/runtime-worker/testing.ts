@@ -180,6 +180,7 @@ export async function startWorld(): Promise<WorkerWorld> {
     SANDTRAIL_NATS_URL: nats.url,
     SANDTRAIL_NATS_CREDENTIALS_FILE: join(dir, 'nats.json'),
     SANDTRAIL_READY_FILE: join(dir, 'ready'),
+    SANDTRAIL_METRICS_PORT: '0',
     SANDTRAIL_LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'error',
     SANDTRAIL_WORKER_ID: workerId,
     SANDTRAIL_INSTANCE: randomBytes(4).toString('hex'),

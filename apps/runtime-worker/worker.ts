@@ -18,12 +18,13 @@ import {
   type Messaging,
   workerSubject,
 } from '#libs/messaging'
-import type { Log, Running } from '#libs/service'
+import { type Log, Operations, type Running, watchBroker } from '#libs/service'
 import type { WorkerConfig } from './config.js'
 import { type Certificate, loadCertificate } from './data-plane/certificate.js'
 import { DataPlane } from './data-plane/server.js'
 import { HeartbeatLoop } from './heartbeat.js'
 import { startJanitor } from './janitor.js'
+import { watchControlPlane, watchHost } from './metrics.js'
 import { parseOrder } from './orders/order.js'
 import { loadSealKey, type SealKey } from './orders/secrets.js'
 import { takeOrder } from './orders/take-order.js'
@@ -41,7 +42,11 @@ const VERSION = '0.1.0'
 const REPORT_MS_MAX = 15_000
 
 /** Resolves when orders can come. `stop` ends no sandbox: they live on until the next worker process. */
-export async function startWorker(config: WorkerConfig, log: Log): Promise<Running> {
+export async function startWorker(
+  config: WorkerConfig,
+  log: Log,
+  operations = new Operations(log),
+): Promise<Running> {
   const stateDir = config.SANDTRAIL_WORKER_STATE_DIR
   const lock = await lockState(stateDir)
   void lock.lost.then(() => {
@@ -54,7 +59,9 @@ export async function startWorker(config: WorkerConfig, log: Log): Promise<Runni
 
   const connection = connectBroker(config, log)
   const local = await startLocal(config, log, runtime, connection)
+  watchHost(operations, runtime, local.sandboxes, local.spool)
   const messaging = await connection
+  watchBroker(operations, messaging.connection)
   const take = async (order: unknown) => takeOrder(parseOrder(order), local.sandboxes, sealKey)
 
   const strategy = new JetStreamServer({ messaging, name: config.SANDTRAIL_WORKER_ID })
@@ -73,6 +80,7 @@ export async function startWorker(config: WorkerConfig, log: Log): Promise<Runni
     take,
     log,
   })
+  watchControlPlane(operations, heartbeat)
   heartbeat.start()
 
   return {
@@ -89,6 +97,7 @@ export async function startWorker(config: WorkerConfig, log: Log): Promise<Runni
 
 interface Local {
   sandboxes: Sandboxes
+  spool: Spool
   dataPlaneUrl: string
   certificate: Certificate
   tasks: ((body: object) => Promise<object>) | null
@@ -128,6 +137,7 @@ async function startLocal(
   const port = await dataPlane.listen(host, config.SANDTRAIL_DATA_PLANE_PORT)
   return {
     sandboxes,
+    spool,
     dataPlaneUrl: `https://${advertised.includes(':') ? `[${advertised}]` : advertised}:${port}`,
     certificate,
     tasks: pool === null ? null : createTaskHandler({ pool, sandboxes, guestSlots, log }),

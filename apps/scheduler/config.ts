@@ -1,7 +1,7 @@
 /** The scheduler's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig, integer, secretFile } from '#libs/service'
+import { commonConfig, integer, metricsConfig, secretFile } from '#libs/service'
 
 const key32 = secretFile.transform((text, context) => {
   const key = Buffer.from(text, 'base64')
@@ -12,6 +12,7 @@ const key32 = secretFile.transform((text, context) => {
 
 export const schedulerConfig = {
   ...commonConfig,
+  ...metricsConfig(9_481),
   SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
   /** Wraps the tenants' data keys; the key of command hashes is derived from it. */
   SANDTRAIL_MASTER_KEY_FILE: key32,

@@ -1,7 +1,7 @@
-import { createLog, readConfig, runService } from '#libs/service'
+import { createLog, readConfig, runService, serviceSettings } from '#libs/service'
 import { schedulerConfig } from './config.js'
 import { startScheduler } from './start.js'
 
 const config = readConfig(schedulerConfig)
 const log = createLog('scheduler', config.SANDTRAIL_LOG_LEVEL)
-await runService(log, config.SANDTRAIL_READY_FILE, () => startScheduler(config, log))
+await runService(log, serviceSettings(config), (operations) => startScheduler(config, log, operations))

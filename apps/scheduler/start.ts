@@ -17,12 +17,13 @@ import {
   TimerLoop,
 } from '#libs/event-store'
 import { connect, JetStreamServer, NUDGE_EVENTS, publishEvents, watchStreams } from '#libs/messaging'
-import type { Log, Running } from '#libs/service'
+import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import type { SchedulerConfig } from './config.js'
 import type { Scheduler } from './context.js'
 import { ExecWaiters } from './exec-waiters.js'
 import { Heartbeats } from './heartbeat.js'
 import { Leases } from './leases.js'
+import { watchScheduler } from './metrics.js'
 import { orphanedExecs } from './orphaned-execs.js'
 import { SchedulerModule } from './scheduler.module.js'
 import { timerHandlers } from './timer-handlers.js'
@@ -31,7 +32,11 @@ import { timerHandlers } from './timer-handlers.js'
 const PURGE_MS = 60_000
 
 /** Resolves when it serves. `stop` may take as long as the work in hand. */
-export async function startScheduler(config: SchedulerConfig, log: Log): Promise<Running> {
+export async function startScheduler(
+  config: SchedulerConfig,
+  log: Log,
+  operations = new Operations(log),
+): Promise<Running> {
   const scheduler = await connectAll(config, log)
   const { db, messaging } = scheduler
   const onError = (err: unknown) => log.warn({ err }, 'a loop of the scheduler failed, it goes on')
@@ -50,6 +55,9 @@ export async function startScheduler(config: SchedulerConfig, log: Log): Promise
     },
     onError,
   })
+  watchDatabase(operations, db)
+  watchBroker(operations, messaging.connection)
+  watchScheduler(operations, scheduler, sequencer)
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => sequencer.nudge())
   const streams = await watchStreams(messaging, (last) => republishFrom(db, (last ?? 0n) + 1n))
   const leases = new Leases(scheduler, config.SANDTRAIL_LEASE_GRACE_MS)

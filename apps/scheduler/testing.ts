@@ -59,6 +59,8 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
     SANDTRAIL_NATS_URL: nats.url,
     SANDTRAIL_NATS_CREDENTIALS_FILE: platform,
     SANDTRAIL_LOG_LEVEL: 'error',
+    SANDTRAIL_METRICS_HOST: '127.0.0.1',
+    SANDTRAIL_METRICS_PORT: 0,
     SANDTRAIL_DATABASE_URL: db.url,
     SANDTRAIL_MASTER_KEY_FILE: randomBytes(32),
     SANDTRAIL_TRAIL_FILE: join(dir, 'trail.jsonl'),

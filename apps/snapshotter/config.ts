@@ -1,7 +1,7 @@
 /** The snapshotter's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig, secretFile } from '#libs/service'
+import { commonConfig, metricsConfig, secretFile } from '#libs/service'
 
 const key32 = secretFile.transform((text, context) => {
   const key = Buffer.from(text, 'base64')
@@ -12,6 +12,7 @@ const key32 = secretFile.transform((text, context) => {
 
 export const snapshotterConfig = {
   ...commonConfig,
+  ...metricsConfig(9_482),
   SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
   /** How workers, and this service, reach the gateway, which serves the blobs. */
   SANDTRAIL_PUBLIC_URL: z.url({ protocol: /^https?$/ }).default('http://127.0.0.1:8480'),

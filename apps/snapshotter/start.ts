@@ -6,7 +6,7 @@ import type { MicroserviceOptions } from '@nestjs/microservices'
 import { assertDurable, openDatabase, Projector, TimerLoop } from '#libs/event-store'
 import { connect, JetStreamServer } from '#libs/messaging'
 import { Jobs } from '#libs/pool-tasks'
-import type { Log, Running } from '#libs/service'
+import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { Blobs } from './blobs.js'
 import type { SnapshotterConfig } from './config.js'
 import { type Job, SERVICE, type Snapshotter } from './context.js'
@@ -18,7 +18,11 @@ import { SnapshotterModule } from './snapshotter.module.js'
 import { timerHandlers } from './timer-handlers.js'
 
 /** Resolves when it serves. What is unfinished at a stop is found again by the next start. */
-export async function startSnapshotter(config: SnapshotterConfig, log: Log): Promise<Running> {
+export async function startSnapshotter(
+  config: SnapshotterConfig,
+  log: Log,
+  operations = new Operations(log),
+): Promise<Running> {
   const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, max: 10, name: SERVICE })
   await assertDurable(db)
   const messaging = await connect({
@@ -27,6 +31,8 @@ export async function startSnapshotter(config: SnapshotterConfig, log: Log): Pro
     credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
     log,
   })
+  watchDatabase(operations, db)
+  watchBroker(operations, messaging.connection)
   const onError = (err: unknown, job?: object) => log.warn({ err, ...job }, 'work failed, it is tried again')
   const jobs = new Jobs<Job>({
     scan: () => unfinished(snapshotter),

@@ -1,10 +1,11 @@
 /** The volume-syncer's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig } from '#libs/service'
+import { commonConfig, metricsConfig } from '#libs/service'
 
 export const volumeSyncerConfig = {
   ...commonConfig,
+  ...metricsConfig(9_483),
   SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
 } as const
 

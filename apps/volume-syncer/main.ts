@@ -1,7 +1,7 @@
-import { createLog, readConfig, runService } from '#libs/service'
+import { createLog, readConfig, runService, serviceSettings } from '#libs/service'
 import { volumeSyncerConfig } from './config.js'
 import { startVolumeSyncer } from './start.js'
 
 const config = readConfig(volumeSyncerConfig)
 const log = createLog('volume-syncer', config.SANDTRAIL_LOG_LEVEL)
-await runService(log, config.SANDTRAIL_READY_FILE, () => startVolumeSyncer(config, log))
+await runService(log, serviceSettings(config), (operations) => startVolumeSyncer(config, log, operations))

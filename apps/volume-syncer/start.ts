@@ -5,7 +5,7 @@ import { NestFactory } from '@nestjs/core'
 import type { MicroserviceOptions } from '@nestjs/microservices'
 import { assertDurable, openDatabase, TimerLoop } from '#libs/event-store'
 import { connect, JetStreamServer, NUDGE_EVENTS } from '#libs/messaging'
-import type { Log, Running } from '#libs/service'
+import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { COMMIT_TIMER, driveCommit } from './commits.js'
 import type { VolumeSyncerConfig } from './config.js'
 import type { VolumeSyncer } from './context.js'
@@ -14,7 +14,11 @@ import { stagedVolumes } from './staged-volumes.js'
 import { VolumeSyncerModule } from './volume-syncer.module.js'
 
 /** Resolves when it serves. */
-export async function startVolumeSyncer(config: VolumeSyncerConfig, log: Log): Promise<Running> {
+export async function startVolumeSyncer(
+  config: VolumeSyncerConfig,
+  log: Log,
+  operations = new Operations(log),
+): Promise<Running> {
   const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, name: 'volume-syncer' })
   await assertDurable(db)
   const messaging = await connect({
@@ -23,6 +27,8 @@ export async function startVolumeSyncer(config: VolumeSyncerConfig, log: Log): P
     credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
     log,
   })
+  watchDatabase(operations, db)
+  watchBroker(operations, messaging.connection)
   const timers: TimerLoop = new TimerLoop(
     db,
     {

@@ -183,6 +183,8 @@ function start(): Promise<Running> {
     SANDTRAIL_NATS_URL: ground.nats.url,
     SANDTRAIL_NATS_CREDENTIALS_FILE: { user: 'platform', password: 'platform-password-for-tests' },
     SANDTRAIL_LOG_LEVEL: 'error' as const,
+    SANDTRAIL_METRICS_HOST: '127.0.0.1',
+    SANDTRAIL_METRICS_PORT: 0,
     SANDTRAIL_DATABASE_URL: ground.db.url,
   }
   return startVolumeSyncer(config, createLog('volume-syncer', 'error'))

@@ -2,7 +2,8 @@
 
 import type { z } from 'zod'
 import type { Accepted } from '#libs/contract'
-import type { Log } from '#libs/service'
+import { Rejected } from '#libs/domain'
+import { counter, durations, type Log } from '#libs/service'
 import { type Command, type Envelope, toCommand } from './envelope.js'
 
 /** What the table needs of the service that runs the commands. */
@@ -11,6 +12,13 @@ export interface Deciding {
   hashKey: Buffer
   log: Log
 }
+
+const decided = counter('sandtrail_commands_total', 'Commands by name and outcome.', ['command', 'outcome'])
+const acceptSeconds = durations(
+  'sandtrail_command_accept_seconds',
+  'From the arrival of a command to its committed acceptance.',
+  ['command'],
+)
 
 type Run<S, Body> = (service: S, command: Command<Body>) => Promise<Accepted>
 
@@ -35,9 +43,17 @@ export class CommandTable<S extends Deciding> {
     const startedMs = performance.now()
     const entry = this.entries.get(name)
     if (!entry) throw new Error(`no command is called ${name}`)
-    const accepted = await entry.run(service, toCommand(entry.schema, name, context, body, service.hashKey))
+    let accepted: Accepted
+    try {
+      accepted = await entry.run(service, toCommand(entry.schema, name, context, body, service.hashKey))
+    } catch (error) {
+      decided.inc({ command: name, outcome: error instanceof Rejected ? 'rejected' : 'failed' })
+      throw error
+    }
     const { commandId, stream } = accepted
     const tookMs = Math.round(performance.now() - startedMs)
+    decided.inc({ command: name, outcome: 'accepted' })
+    acceptSeconds.observe({ command: name }, (performance.now() - startedMs) / 1000)
     service.log.info({ command: name, tenant: context.tenant, commandId, stream, tookMs }, 'command accepted')
     return accepted
   }

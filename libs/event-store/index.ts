@@ -17,6 +17,7 @@ export {
   openCheckpoint,
 } from './ledger/checkpoint-note.js'
 export { latestCheckpoint } from './ledger/checkpoints.js'
+export { type LedgerLag, readLedgerLag } from './ledger/lag.js'
 export { type Publish, republishFrom } from './ledger/publisher.js'
 export { Sequencer, type SequencerOptions } from './ledger/sequencer.js'
 export {
@@ -43,7 +44,7 @@ export { purgeCommands } from './statements/commands.js'
 export { moveCursor, readCursor } from './statements/cursors.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
-export { findLive, type LiveSandbox, listLive } from './tables/live.js'
+export { countLive, findLive, type LiveSandbox, listLive } from './tables/live.js'
 export { ensureTenant, findTenant, listTenants, type Quota, setQuota, type Tenant } from './tables/tenants.js'
 export { createToken, findToken, listTokens, revokeToken, type Token } from './tables/tokens.js'
 export {

@@ -1,3 +1,4 @@
+export { type Backlog, readBacklog } from './backlog.js'
 export * from './connection.js'
 export type { MessageContext } from './context.js'
 export {

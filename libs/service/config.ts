@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
+import type { ServiceSettings } from './lifecycle.js'
 
 /**
  * Reads the keys of `shape` from `env`. An unknown `SANDTRAIL_*` key is a fault too: a misspelt one must not be
@@ -60,3 +61,23 @@ export const commonConfig = {
   SANDTRAIL_READY_FILE: z.string().optional(),
   SANDTRAIL_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 } as const
+
+/** Where a service serves /metrics, /healthz and /readyz. `port`: its default, another one in each service. */
+export const metricsConfig = (port: number) =>
+  ({
+    SANDTRAIL_METRICS_HOST: z.string().min(1).default('127.0.0.1'),
+    /** 0: any free port, told in the log at level debug. */
+    SANDTRAIL_METRICS_PORT: integer(0, 65_535).default(port),
+  }) as const
+
+/** What `runService` needs of the keys above. */
+export function serviceSettings(config: {
+  SANDTRAIL_READY_FILE?: string | undefined
+  SANDTRAIL_METRICS_HOST: string
+  SANDTRAIL_METRICS_PORT: number
+}): ServiceSettings {
+  return {
+    readyFile: config.SANDTRAIL_READY_FILE,
+    metrics: { host: config.SANDTRAIL_METRICS_HOST, port: config.SANDTRAIL_METRICS_PORT },
+  }
+}

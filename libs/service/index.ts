@@ -1,3 +1,6 @@
 export * from './config.js'
 export * from './lifecycle.js'
 export * from './log.js'
+export * from './metrics.js'
+export * from './operations.js'
+export * from './watch.js'

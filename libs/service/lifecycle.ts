@@ -2,6 +2,7 @@
 
 import { rmSync, writeFileSync } from 'node:fs'
 import type { Log } from './log.js'
+import { Operations } from './operations.js'
 
 /** A graceful stop has this long; what is in flight is then taken up again by its owner's retries. */
 const STOP_MS_MAX = 30_000
@@ -10,27 +11,41 @@ export interface Running {
   stop(): Promise<void>
 }
 
+export interface ServiceSettings {
+  readyFile: string | undefined
+  /** Where metrics and probes are served, see operations.ts. */
+  metrics: { host: string; port: number }
+}
+
 /**
  * Runs `start`, tells that the service is ready, and stops it once on SIGTERM or SIGINT.
  * A failure to start, or an unhandled rejection, ends the process with code 1: the supervisor starts it again.
  */
 export async function runService(
   log: Log,
-  readyFile: string | undefined,
-  start: () => Promise<Running>,
+  { readyFile, metrics }: ServiceSettings,
+  start: (operations: Operations) => Promise<Running>,
 ): Promise<void> {
   process.on('unhandledRejection', (error) => {
     log.fatal({ err: error }, 'unhandled rejection')
     process.exit(1)
   })
+  const operations = new Operations(log)
   let running: Running
   try {
-    running = await start()
+    // Before all else: a start that hangs can be seen.
+    const port = await operations.listen(metrics.host, metrics.port).catch((cause) => {
+      const message = `cannot serve metrics on ${metrics.host}:${metrics.port}: set SANDTRAIL_METRICS_PORT to a free port`
+      throw new Error(message, { cause })
+    })
+    log.debug({ host: metrics.host, port }, 'metrics and probes are served')
+    running = await start(operations)
   } catch (error) {
     log.fatal({ err: error }, 'cannot start')
     process.exit(1)
   }
   if (readyFile) writeFileSync(readyFile, `${process.pid}\n`)
+  operations.started()
   log.info('ready')
 
   let stopping = false
@@ -39,8 +54,10 @@ export async function runService(
     stopping = true
     log.info('stopping')
     setTimeout(() => process.exit(1), STOP_MS_MAX).unref()
+    operations.stopping()
     if (readyFile) rmSync(readyFile, { force: true })
     await running.stop()
+    operations.close()
     log.info('stopped')
     process.exit(0)
   }

@@ -15,8 +15,10 @@ import { until } from './until.mjs'
  * The services in the order of their start: each stage begins when the one before is ready.
  *
  * @param {{ dir: string, natsUrl: string, databaseUrl: string, httpPort: number,
+ *   moreHttpPorts?: number[], metricsPort?: (service: string) => number,
  *   keys: Pick<Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, 'path' | 'workers'>, pools: string[], schedulers: number,
- *   environment?: Record<string, string> }} system `environment`: further keys for the services that know them
+ *   environment?: Record<string, string> }} system `environment`: further keys for the services that know them;
+ *   `moreHttpPorts`: of further gateways
  * @returns {Service[][]}
  */
 export function servicesOf({
@@ -24,6 +26,8 @@ export function servicesOf({
   natsUrl,
   databaseUrl,
   httpPort,
+  moreHttpPorts = [],
+  metricsPort = () => 0,
   keys,
   pools,
   schedulers,
@@ -87,7 +91,12 @@ export function servicesOf({
   ) => ({
     name,
     app,
-    env: { ...env, ...known(environment, app), SANDTRAIL_READY_FILE: readyFile(dir, name) },
+    env: {
+      ...env,
+      ...known(environment, app),
+      SANDTRAIL_METRICS_PORT: String(metricsPort(name)),
+      SANDTRAIL_READY_FILE: readyFile(dir, name),
+    },
   })
   return [
     several('scheduler', 'scheduler', Array(schedulers).fill(scheduler)),
@@ -95,6 +104,9 @@ export function servicesOf({
       service('snapshotter', 'snapshotter', snapshotter),
       service('volume-syncer', 'volume-syncer', platform),
       service('gateway', 'gateway', gateway),
+      ...moreHttpPorts.map((port, index) =>
+        service(`gateway-${index + 2}`, 'gateway', { ...gateway, SANDTRAIL_HTTP_PORT: String(port) }),
+      ),
     ],
     several('runtime-worker', 'worker', workers),
   ]
@@ -115,7 +127,11 @@ const SETTINGS = {
 
 /** @param {Record<string, string>} environment @param {string} app */
 function known(environment, app) {
-  const keys = ['SANDTRAIL_LOG_LEVEL', ...(SETTINGS[/** @type {keyof typeof SETTINGS} */ (app)] ?? [])]
+  const keys = [
+    'SANDTRAIL_LOG_LEVEL',
+    'OTEL_EXPORTER_OTLP_ENDPOINT',
+    ...(SETTINGS[/** @type {keyof typeof SETTINGS} */ (app)] ?? []),
+  ]
   return Object.fromEntries(Object.entries(environment).filter(([key]) => keys.includes(key)))
 }
 

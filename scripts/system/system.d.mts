@@ -7,6 +7,8 @@ export interface SystemOptions {
   schedulers?: number
   /** 1, each with a pool of its own. */
   workers?: number
+  /** 1: `gateway`, `gateway-2`, ... */
+  gateways?: number
   /** Directory of the logs; `logs` in the state directory. */
   logs?: string
   /** Further keys for the services that know them, such as SANDTRAIL_LEASE_GRACE_MS. */
@@ -24,7 +26,9 @@ export interface System {
   /** What `.sandtrail/env` holds: for users of the system. */
   env: Record<string, string>
   /** Every live process: `scheduler-1`, `worker-1`, `gateway`, `snapshotter`, `volume-syncer`, `postgres`, `nats`. */
-  services(): { name: string; pid: number; log: string }[]
+  services(): { name: string; pid: number; log: string; metrics: string | null }[]
+  /** Of each gateway. */
+  gatewayUrls: string[]
   /** Starts it unless it runs, and waits until it is ready. */
   start(name: string): Promise<void>
   /** Sends a signal (SIGKILL); resolves when the process is gone, for signals that end one. */

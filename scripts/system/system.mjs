@@ -25,6 +25,7 @@ import { until } from './until.mjs'
  * @property {string} [dir] state directory; without it the system is private and `stop` removes all that it has
  * @property {number} [schedulers] 1
  * @property {number} [workers] 1, each with a pool of its own
+ * @property {number} [gateways] 1; `gateway`, `gateway-2`, ...
  * @property {string} [logs] directory of the logs; `logs` in the state directory
  * @property {Record<string, string>} [environment] further keys for the services, such as SANDTRAIL_LEASE_GRACE_MS
  * @property {boolean} [baseImage] import the base image as `base:latest` (true)
@@ -34,7 +35,9 @@ import { until } from './until.mjs'
  * @property {string} dir
  * @property {string} id six hexadecimal digits, part of the name of everything that it makes on the host
  * @property {Record<string, string>} env what `.sandtrail/env` holds: for users of the system
- * @property {() => { name: string, pid: number, log: string }[]} services every live process, servers included
+ * @property {string[]} gatewayUrls of each gateway
+ * @property {() => { name: string, pid: number, log: string, metrics: string | null }[]} services every live process,
+ *   servers included; `metrics`: where a service serves its metrics and probes
  * @property {(name: string) => Promise<void>} start starts a service, `postgres` or `nats` unless it runs
  * @property {(name: string, signal?: NodeJS.Signals) => Promise<void>} kill sends a signal (SIGKILL); after one that
  *   ends a process, resolves when it is gone
@@ -58,7 +61,14 @@ export async function startSystem(options = {}) {
 
 /** @param {string} dir @param {boolean} isPrivate @param {SystemOptions} options @returns {Promise<System>} */
 async function start(dir, isPrivate, options) {
-  const { schedulers = 1, workers = 1, logs = join(dir, 'logs'), environment, baseImage = true } = options
+  const {
+    schedulers = 1,
+    workers = 1,
+    gateways = 1,
+    logs = join(dir, 'logs'),
+    environment,
+    baseImage = true,
+  } = options
   const say = options.say ?? (() => {})
   mkdirSync(logs, { recursive: true })
   const keys = await ensureKeys(dir, workers)
@@ -74,11 +84,25 @@ async function start(dir, isPrivate, options) {
   ])
 
   const httpPort = await portFor(dir, 'gateway')
+  const moreHttpPorts = await inTurn(gateways - 1, (index) => portFor(dir, `gateway-${index + 2}`))
+  const names = [
+    ...[
+      'gateway',
+      'snapshotter',
+      'volume-syncer',
+      ...moreHttpPorts.map((_, index) => `gateway-${index + 2}`),
+    ],
+    ...Array.from({ length: schedulers }, (_, index) => `scheduler-${index + 1}`),
+    ...Array.from({ length: workers }, (_, index) => `worker-${index + 1}`),
+  ]
+  const metricsPorts = await inTurn(names.length, (index) => portFor(dir, metricsOf(names[index] ?? '')))
   const stages = servicesOf({
     dir,
     natsUrl,
     databaseUrl: serviceUrl,
     httpPort,
+    moreHttpPorts,
+    metricsPort: (name) => metricsPorts[names.indexOf(name)] ?? 0,
     keys,
     pools,
     schedulers,
@@ -116,6 +140,7 @@ async function start(dir, isPrivate, options) {
     dir,
     id: systemId(dir),
     env,
+    gatewayUrls: [httpPort, ...moreHttpPorts].map((port) => `http://127.0.0.1:${port}`),
     services: () => describeProcesses(dir),
     start: startByName,
     kill: (name, signalName = 'SIGKILL') => killByName(dir, name, signalName),
@@ -130,7 +155,22 @@ async function start(dir, isPrivate, options) {
 /** @param {string} dir */
 export function describeProcesses(dir) {
   const alive = listProcesses(dir).filter(isAlive)
-  return alive.map(({ name, pid, log }) => ({ name, pid, log }))
+  const ports = readPorts(dir)
+  return alive.map(({ name, pid, log }) => {
+    const port = ports[metricsOf(name)]
+    return { name, pid, log, metrics: port === undefined ? null : `http://127.0.0.1:${port}` }
+  })
+}
+
+/** The name of the port of a service's metrics. @param {string} service */
+const metricsOf = (service) => `${service}-metrics`
+
+/** One after the other: ports are chosen with those in view that were chosen before.
+ * @param {number} count @param {(index: number) => Promise<number>} choose */
+async function inTurn(count, choose) {
+  const chosen = []
+  for (let index = 0; index < count; index++) chosen.push(await choose(index))
+  return chosen
 }
 
 /**

@@ -21,6 +21,7 @@ import {
 import type { Log } from '#libs/service'
 import { atBootTime } from '../boot-clock.js'
 import { failpoint } from '../failpoint.js'
+import { execStageSeconds } from '../metrics.js'
 import type { ExecKey, Journal } from '../sandboxes/journal.js'
 import type { ExecOutput, Spool } from '../spool/spool.js'
 import { outcomeOf } from './exit-code.js'
@@ -42,6 +43,8 @@ interface OpenExec {
   spec: ExecSpec
   /** Accepted by this process, not found in the journal at its start. */
   isNew: boolean
+  /** Taken up by this process, on its monotonic clock. */
+  begunMs: number
   env: Record<string, string>
   /** All of it, until it is handed over; null: it comes on the data plane, or none does. */
   stdin: Buffer | null
@@ -91,6 +94,7 @@ export class Execs {
     const { journal } = this.context
     if (journal.state.execs.has(key)) return journal.sync()
     const stdinBytes = secrets.stdin?.length ?? 0
+    const begunMs = performance.now()
     journal.append({ kind: 'exec-intent', execId: key, spec, stdinBytes, sent: this.agent !== null })
     const exec = this.track(key, spec, secrets)
     const tooLate = setTimeout(
@@ -99,6 +103,7 @@ export class Execs {
     )
     exec.disarm.push(() => clearTimeout(tooLate))
     await journal.sync()
+    execStageSeconds.observe({ stage: 'intent' }, secondsSince(begunMs))
     failpoint('exec-intended')
     if (this.agent !== null) this.launch(exec, this.agent)
     else if (journal.state.cause !== null) this.refuse(exec, 'SANDBOX_GONE', GONE)
@@ -234,6 +239,7 @@ export class Execs {
       key,
       spec,
       isNew: secrets !== null,
+      begunMs: performance.now(),
       env: secrets?.env ?? {},
       stdin: spec.stdin === 'inline' ? (secrets?.stdin ?? Buffer.alloc(0)) : null,
       output,
@@ -272,7 +278,9 @@ export class Execs {
     }
     for (const disarm of exec.disarm.splice(0)) disarm()
     failpoint('exec-before-send')
+    const askedMs = performance.now()
     const outcome = await startProgram(agent, exec, () => journal.state.cause === null)
+    execStageSeconds.observe({ stage: 'start' }, secondsSince(askedMs))
     failpoint('exec-sent')
     exec.env = {}
     await this.take(exec, outcome)
@@ -378,6 +386,8 @@ export class Execs {
     const { journal, spool, sandboxId } = this.context
     for (const disarm of exec.disarm.splice(0)) disarm()
     exec.stdin = null
+    // Of one that an earlier process took up nobody knows the beginning.
+    if (exec.isNew) execStageSeconds.observe({ stage: 'total' }, secondsSince(exec.begunMs))
     if (exec.key === MAIN_EXEC) {
       journal.append({ kind: 'exec-closed', execId: MAIN_EXEC })
       this.context.onMainEnded(ending)
@@ -388,6 +398,10 @@ export class Execs {
     exec.closed.resolve()
     this.context.onActivity()
   }
+}
+
+function secondsSince(ms: number): number {
+  return (performance.now() - ms) / 1000
 }
 
 const GONE = 'its sandbox ended before it started'

@@ -7,6 +7,7 @@ import type { Pool } from '#libs/storage'
 import { type CgroupLimits, type CpuLimits, createCgroup, joinFile, setCpuLimits } from '../cgroup/v1.js'
 import { CommandFailed } from '../host/command.js'
 import { identify } from '../host/process.js'
+import { createStepSeconds } from '../metrics.js'
 import type { SandboxLink } from '../network/addressing.js'
 import { netnsPath } from '../network/netns.js'
 import type { SandboxNetworks } from '../network/networks.js'
@@ -211,7 +212,9 @@ export class Creation {
         ? cause
         : new StepFailed(name, codeOf(cause, this.signal), textOf(cause), { cause })
     } finally {
-      this.tookMs[name] = Math.round((performance.now() - begin) * 10) / 10
+      const tookMs = performance.now() - begin
+      this.tookMs[name] = Math.round(tookMs * 10) / 10
+      createStepSeconds.observe({ step: name }, tookMs / 1000)
     }
   }
 }

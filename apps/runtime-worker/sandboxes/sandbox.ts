@@ -21,6 +21,7 @@ import type { Log } from '#libs/service'
 import { bootId } from '../boot-clock.js'
 import { type ExecSecrets, Execs } from '../execs/execs.js'
 import { failpoint } from '../failpoint.js'
+import { createStepSeconds } from '../metrics.js'
 import type { FactSource, Outbox } from '../outbox/outbox.js'
 import {
   type RunningSandbox,
@@ -143,7 +144,9 @@ export class Sandbox implements FactSource {
     try {
       await this.deps.ready()
       failpoint('create-begun')
+      const endTimer = createStepSeconds.startTimer({ step: 'total' })
       this.running = await this.deps.driver.create(this.request(), this.abort.signal)
+      endTimer()
       failpoint('create-done')
     } catch (error) {
       return this.end(causeFromStart(error))

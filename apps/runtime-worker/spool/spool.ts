@@ -4,7 +4,7 @@
  */
 
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
-import { readdir, rm, rmdir } from 'node:fs/promises'
+import { readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { OutputSummary, SandboxId } from '#libs/domain'
 import type { ExecKey } from '../sandboxes/journal.js'
@@ -71,6 +71,18 @@ export class Spool {
     const output = new ExecOutput(dir, this.bytesMax)
     output.close()
     return output
+  }
+
+  /** Of all files. */
+  async sizeBytes(): Promise<number> {
+    let bytes = 0
+    for (const entry of await readdir(this.dir, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue
+      // One that has just been removed counts nothing.
+      const info = await stat(join(entry.parentPath, entry.name)).catch(() => null)
+      bytes += info?.size ?? 0
+    }
+    return bytes
   }
 
   /** Removes the output of execs that ended more than KEEP_MS ago; one sandbox at a time, live ones are left alone. */

@@ -42,3 +42,16 @@ export async function findLive(db: Queryable, sandboxId: string): Promise<LiveSa
   const { rows } = await db.query<LiveSandbox>(BY_SANDBOX, [sandboxId])
   return rows[0] ?? null
 }
+
+const COUNT = `
+  -- The read model knows the state, the live rows say whom to ask it about: all sandboxes that ever were are not read.
+  select s.state, count(*)::int as count
+  from live l join sandboxes s on s.sandbox_id = l.sandbox_id
+  group by s.state
+`
+
+/** How many sandboxes live, by state, over all tenants. A state that none is in is not there. */
+export async function countLive(db: Queryable): Promise<{ state: string; count: number }[]> {
+  const { rows } = await db.query<{ state: string; count: number }>(COUNT)
+  return rows
+}
