@@ -11,6 +11,7 @@ import { AuditViews1790000000006 } from './6-audit-views.js'
 import { OpenExecs1790000000020 } from './20-open-execs.js'
 import { ExecLookups1790000000050 } from './50-exec-lookups.js'
 import { Catalog1790000000100 } from './100-catalog.js'
+import { Tenants1790000000200 } from './200-tenants.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -25,6 +26,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   OpenExecs1790000000020,
   ExecLookups1790000000050,
   Catalog1790000000100,
+  Tenants1790000000200,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

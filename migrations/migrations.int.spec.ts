@@ -64,7 +64,16 @@ test("the services' role appends, reads and places, and cannot change or remove 
 })
 
 test('an auditor reads every view, sees no secret, and writes nothing', async () => {
-  for (const view of ['events', 'commands', 'sandboxes', 'checkpoints', 'workers', 'tokens']) {
+  for (const view of [
+    'events',
+    'commands',
+    'sandboxes',
+    'checkpoints',
+    'workers',
+    'tokens',
+    'refusals',
+    'tenants',
+  ]) {
     await auditor.query(`select * from audit_${view}`)
   }
   const { rows } = await auditor.query('select * from audit_events')
@@ -99,7 +108,7 @@ test('docs/audit-sql.md lists the columns that the views have', async () => {
     const listed = columns.map((column) => column.replace(/^(capacity|reserved)_.*/, '$1_*'))
     for (const column of listed) expect(`${name}: ${line}`).toContain(column)
   }
-  expect(rows).toHaveLength(6)
+  expect(rows).toHaveLength(8)
 })
 
 test('a command is kept for seven days after its expiry, and then can go', async () => {

@@ -38,6 +38,7 @@ export async function requestExec(
       writes: [{ stream: execId, expectedVersion: 0, events: record(events, sealed) }],
       live: { action: 'require', sandboxId, workerId: sandbox.workerId, epoch: sandbox.epoch, open: true },
       timers: { set: [execStartTimer(execId)] },
+      execSlot: { action: 'take', execId },
     }
   })
   if (isNew && accepting) {

@@ -53,6 +53,7 @@ async function endOrphan(
     return {
       outcome: { execId },
       writes: [{ stream: execId, expectedVersion: version, events: record(events) }],
+      ...(events.length > 0 && { execSlot: { action: 'release' as const, execId } }),
     }
   })
 }

@@ -36,6 +36,7 @@ export async function cancelOverdueExec(
     return {
       outcome: { execId },
       writes: [{ stream: execId, expectedVersion: version, events: record(events) }],
+      ...(events.length > 0 && { execSlot: { action: 'release' as const, execId } }),
     }
   })
 }

@@ -131,15 +131,15 @@ async function recordExecFacts(scheduler: Scheduler, source: Source, facts: Exec
     const request = factAppend(source, facts.at(-1)!.factSeq, [
       { stream: execId, expectedVersion: loaded.version, events: record(events) },
     ])
+    const isEnd = events.some(({ type }) => (EXEC_TERMINAL_EVENTS as readonly string[]).includes(type))
+    if (isEnd) request.execSlot = { action: 'release', execId }
     const result = await append(
       scheduler.db,
       { ...request, ...(live && { live }), timers: { cancel: [`${execId}:start`] } },
       scheduler.onCommitted,
     )
     if (result.outcome === 'appended' || result.outcome === 'duplicate') {
-      if (events.some(({ type }) => (EXEC_TERMINAL_EVENTS as readonly string[]).includes(type))) {
-        scheduler.waiters.ended(execId)
-      }
+      if (isEnd) scheduler.waiters.ended(execId)
       return true
     }
     if (result.outcome !== 'fenced') continue

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { lastPosition } from '#libs/event-store'
+import { findTenant, lastPosition, setTenantLimits } from '#libs/event-store'
 import { subjects } from '#libs/messaging'
 import { startTestScheduler, TENANT, type TestScheduler, type TestWorker } from './testing.js'
 
@@ -74,6 +74,58 @@ test('a whole life: the order reaches the worker, its facts become events, the w
     "select 1 from events where data::text like '%canary-%'",
   )
   expect(leaks).toEqual([])
+})
+
+test('a quota of open execs refuses by name, and an end makes room', async () => {
+  const sandboxId = await createSandbox()
+  const exec = () => scheduler.ask('exec', { sandboxId, argv: ['true'] })
+  await worker.report(sandboxId, [started])
+  const { execs } = (await findTenant(scheduler.db.pool, TENANT))!.used
+  await setTenantLimits(scheduler.db.pool, TENANT, { execs: execs + 2 })
+  const tries = await Promise.allSettled(Array.from({ length: 6 }, exec))
+  const accepted = tries.filter((one) => one.status === 'fulfilled')
+  expect(accepted).toHaveLength(2)
+  expect(tries.find((one) => one.status === 'rejected')?.reason).toMatchObject({
+    code: 'QUOTA_EXCEEDED',
+    message: `the quota execs of the tenant is ${execs + 2}: ${execs + 2} in use, 1 asked for`,
+    retryable: true,
+    retryAfterMs: expect.any(Number),
+  })
+  await worker.report(sandboxId, [
+    { kind: 'exec-started', execId: accepted[0]!.value.execId as `ex-${string}`, pid: 2 },
+    exited(String(accepted[0]!.value.execId)),
+  ])
+  await exec()
+  await expect(exec()).rejects.toMatchObject({ code: 'QUOTA_EXCEEDED' })
+  await setTenantLimits(scheduler.db.pool, TENANT, { execs: null })
+
+  // The rest end with their sandbox, whoever tells.
+  await scheduler.ask('terminate', { sandboxId })
+  await worker.report(sandboxId, [stopped])
+  for (;;) {
+    if ((await findTenant(scheduler.db.pool, TENANT))!.used.execs === execs) break
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+})
+
+test('a sandbox over the quota is refused with the quota, and one that can never fit is not to be tried again', async () => {
+  const memoryBytes = 256 * MIB
+  const { used } = (await findTenant(scheduler.db.pool, TENANT))!
+  await setTenantLimits(scheduler.db.pool, TENANT, { memoryBytes: used.memoryBytes + memoryBytes })
+  await expect(createSandbox({ memoryBytes: used.memoryBytes + 2 * memoryBytes })).rejects.toMatchObject({
+    code: 'QUOTA_EXCEEDED',
+    message: expect.stringContaining('memoryBytes'),
+  })
+  const id = await createSandbox({ memoryBytes })
+  await expect(createSandbox({ memoryBytes })).rejects.toMatchObject({
+    code: 'QUOTA_EXCEEDED',
+    retryable: true,
+  })
+  await scheduler.ask('terminate', { sandboxId: id })
+  await worker.order('stop', id)
+  await worker.report(id, [stopped])
+  await worker.report(await createSandbox({ memoryBytes }), [stopped])
+  await setTenantLimits(scheduler.db.pool, TENANT, { memoryBytes: null })
 })
 
 test('the same create, sent ten times at once by both ways, is one sandbox', async () => {

@@ -8,7 +8,7 @@
  */
 
 import type { Accepted } from '#libs/contract'
-import { type ErrorBody, fromErrorBody, Rejected, SandtrailError } from '#libs/domain'
+import { type ErrorBody, type Excess, fromErrorBody, Rejected, SandtrailError } from '#libs/domain'
 import {
   type AppendRequest,
   append,
@@ -85,10 +85,7 @@ export async function handleCommand<Body>(
       }
       case 'no-capacity':
         if (result.of === 'tenant') {
-          throw new SandtrailError('QUOTA_EXCEEDED', "the tenant's quota is used up", {
-            hint: 'end sandboxes that are not needed, or ask for less',
-            retryable: true,
-          })
+          throw quotaExceeded(result.excess)
         }
         break // The worker filled up under the decision: another may have room.
       case 'fenced':
@@ -104,6 +101,24 @@ export async function handleCommand<Body>(
   throw new SandtrailError('STREAM_BUSY', 'what the command is about kept changing', {
     hint: 'send it again with the same id',
   })
+}
+
+/** Nobody knows when room comes back: a sandbox or an exec has to end first. */
+const QUOTA_RETRY_MS = 1_000
+
+function quotaExceeded({ quota, limit, used, asked }: Excess): SandtrailError {
+  const fits = asked <= limit
+  return new SandtrailError(
+    'QUOTA_EXCEEDED',
+    `the quota ${quota} of the tenant is ${limit}: ${used} in use, ${asked} asked for`,
+    {
+      hint: fits
+        ? `end ${quota === 'execs' ? 'execs' : 'sandboxes'} that are not needed, or ask an operator to raise it (\`sandtrail tenant set\`)`
+        : 'ask for less, or ask an operator to raise it (`sandtrail tenant set`)',
+      retryable: fits,
+      ...(fits && { retryAfterMs: QUOTA_RETRY_MS }),
+    },
+  )
 }
 
 async function reject<Body>(

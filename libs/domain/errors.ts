@@ -31,6 +31,7 @@ export const CODES = {
   NAME_TAKEN: { http: 409, grpc: 6, exit: 5 },
   NO_CAPACITY: { http: 429, grpc: 8, exit: 6 },
   QUOTA_EXCEEDED: { http: 429, grpc: 8, exit: 6 },
+  RESOURCE_EXHAUSTED: { http: 429, grpc: 8, exit: 6 },
   MISPLACED: { http: 409, grpc: 9, exit: 5 },
   COMMAND_ID_REUSED: { http: 409, grpc: 6, exit: 5 },
   COMMAND_EXPIRED: { http: 409, grpc: 9, exit: 5 },
@@ -68,15 +69,18 @@ export class SandtrailError extends Error {
   override readonly name = 'SandtrailError'
   readonly hint: string | null
   readonly retryable: boolean
+  /** When trying again is worth it; undefined: nobody knows. */
+  readonly retryAfterMs: number | undefined
 
   constructor(
     readonly code: ErrorCode,
     message: string,
-    options: { hint?: string; retryable?: boolean; cause?: unknown } = {},
+    options: { hint?: string; retryable?: boolean; retryAfterMs?: number; cause?: unknown } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.hint = options.hint ?? null
     this.retryable = options.retryable ?? RETRYABLE.has(code)
+    this.retryAfterMs = options.retryAfterMs
   }
 }
 
@@ -85,6 +89,7 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'DEADLINE_EXCEEDED',
   'STREAM_BUSY',
   'NO_CAPACITY',
+  'RESOURCE_EXHAUSTED',
   'AGENT_UNREACHABLE',
 ])
 
@@ -94,6 +99,8 @@ export interface ErrorBody {
   message: string
   hint: string | null
   retryable: boolean
+  /** Milliseconds; absent where nobody knows. */
+  retryAfterMs?: number
 }
 
 /** Anything thrown, as what may be shown. An unknown error becomes INTERNAL without its text, which may hold secrets. */
@@ -102,7 +109,8 @@ export function toErrorBody(error: unknown): ErrorBody {
     return { code: error.code, message: error.message, hint: error.hint, retryable: false }
   }
   if (error instanceof SandtrailError) {
-    return { code: error.code, message: error.message, hint: error.hint, retryable: error.retryable }
+    const { code, message, hint, retryable, retryAfterMs } = error
+    return { code, message, hint, retryable, ...(retryAfterMs !== undefined && { retryAfterMs }) }
   }
   return {
     code: 'INTERNAL',
@@ -115,9 +123,10 @@ export function toErrorBody(error: unknown): ErrorBody {
 /** The other way: an error body from a peer, as the error to throw here. */
 export function fromErrorBody(body: ErrorBody): Rejected | SandtrailError {
   const hint = body.hint === null ? {} : { hint: body.hint }
+  const retryAfterMs = body.retryAfterMs === undefined ? {} : { retryAfterMs: body.retryAfterMs }
   const known = Object.hasOwn(CODES, body.code) ? body.code : 'INTERNAL'
   if (body.retryable || known === 'INTERNAL') {
-    return new SandtrailError(known, body.message, { ...hint, retryable: body.retryable })
+    return new SandtrailError(known, body.message, { ...hint, ...retryAfterMs, retryable: body.retryable })
   }
   return new Rejected(known, body.message, hint)
 }

@@ -339,12 +339,54 @@ describe('reservations', () => {
     const results = await Promise.all(Array.from({ length: 5 }, () => take('wk-big', 'small')))
     const refused = results.filter(({ result }) => result.outcome === 'no-capacity')
     expect(refused.map(({ result }) => result)).toEqual(
-      Array(3).fill({ outcome: 'no-capacity', of: 'tenant' }),
+      Array(3).fill({
+        outcome: 'no-capacity',
+        of: 'tenant',
+        excess: { quota: 'sandboxes', limit: 2, used: 2, asked: 1 },
+      }),
     )
     expect(await count('workers where worker_id = $1 and reserved_memory_bytes = 200', ['wk-big'])).toBe(1)
     expect(
       await count(`tenants where tenant = 'small' and used_sandboxes = 2 and used_memory_bytes = 200`),
     ).toBe(1)
+  })
+
+  test('name the quota that refuses: of memory too, when there is room for one more sandbox', async () => {
+    await worker('wk-memory', 1_000_000)
+    await db.pool.query(
+      `insert into tenants (tenant, quota_sandboxes, quota_memory_bytes) values ('lean', 9, 150)`,
+    )
+    await take('wk-memory', 'lean')
+    expect((await take('wk-memory', 'lean')).result).toEqual({
+      outcome: 'no-capacity',
+      of: 'tenant',
+      excess: { quota: 'memoryBytes', limit: 150, used: 100, asked: 100 },
+    })
+  })
+
+  test('of open execs are counted exactly: twenty at once, released twice, taken again', async () => {
+    await db.pool.query(`insert into tenants (tenant, quota_execs) values ('busy', 3)`)
+    const slot = (action: 'take' | 'release', execId: string) =>
+      append(db.pool, request({ tenant: 'busy', execSlot: { action, execId } }))
+    const results = await Promise.all(
+      Array.from({ length: 20 }, async (_, n) => ({ id: `ex-${n}`, result: await slot('take', `ex-${n}`) })),
+    )
+    const taken = results.filter(({ result }) => result.outcome === 'appended')
+    expect(taken).toHaveLength(3)
+    expect(results.filter(({ result }) => result.outcome !== 'appended').map(({ result }) => result)).toEqual(
+      Array(17).fill({
+        outcome: 'no-capacity',
+        of: 'tenant',
+        excess: { quota: 'execs', limit: 3, used: 3, asked: 1 },
+      }),
+    )
+    const first = taken[0]!.id
+    expect(
+      await Promise.all([slot('release', first), slot('release', first), slot('release', 'ex-old')]),
+    ).toEqual(Array(3).fill(expect.objectContaining({ outcome: 'appended' })))
+    expect(await count(`tenants where tenant = 'busy' and used_execs = 2`)).toBe(1)
+    expect(await slot('take', 'ex-next')).toMatchObject({ outcome: 'appended' })
+    expect(await slot('take', 'ex-too-many')).toMatchObject({ outcome: 'no-capacity' })
   })
 
   test('are given back once, also when they are released twice', async () => {

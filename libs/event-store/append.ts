@@ -1,7 +1,7 @@
 /**
  * The one way into the log: everything that one command writes, in one transaction, in a fixed order of locks.
  *
- *   command row -> live -> claims -> events -> timers -> reservation -> cursor -> commit
+ *   command row -> live -> claims -> events -> timers -> reservation -> exec slot -> cursor -> commit
  *
  * Statements go out together and are judged in this order, so an append costs two round trips; a look at the heads
  * comes before when it builds on existing streams. No statement raises an error for an expected outcome.
@@ -17,6 +17,7 @@ import { releaseClaims, takeClaims } from './statements/claims.js'
 import { type CommandRow, findStoredCommand, insertCommand } from './statements/commands.js'
 import { moveCursor } from './statements/cursors.js'
 import { type Head, insertEvents, selectHeads } from './statements/events.js'
+import { changeExecSlot } from './statements/exec-slots.js'
 import { changeLive } from './statements/live.js'
 import { changeReservation } from './statements/reservations.js'
 import { changeTimers } from './statements/timers.js'
@@ -97,7 +98,7 @@ async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
 
 /** Sends every statement at once and returns the first refusal in the order of the locks. */
 async function sendAll(tx: Transaction, { request, row, events }: Prepared): Promise<Refusal | null> {
-  const { tenant, live, claims, timers, reservation, cursor } = request
+  const { tenant, live, claims, timers, reservation, execSlot, cursor } = request
   const steps: Promise<Refusal | null>[] = [
     tx.query('begin').then(() => null),
     insertCommand(tx, row).then((isNew) => (isNew ? null : { outcome: 'duplicate', stored: {} })),
@@ -118,7 +119,11 @@ async function sendAll(tx: Transaction, { request, row, events }: Prepared): Pro
   if (timers) steps.push(changeTimers(tx, tenant, timers).then(() => null))
   if (reservation) {
     const lacking = changeReservation(tx, tenant, reservation)
-    steps.push(lacking.then((of) => of && { outcome: 'no-capacity', of }))
+    steps.push(lacking.then((lack) => lack && { outcome: 'no-capacity', ...lack }))
+  }
+  if (execSlot) {
+    const slot = changeExecSlot(tx, tenant, execSlot)
+    steps.push(slot.then((excess) => excess && { outcome: 'no-capacity', of: 'tenant', excess }))
   }
   if (cursor) steps.push(moveCursor(tx, cursor.name, cursor.position).then(() => null))
 
@@ -207,12 +212,13 @@ function chain(request: AppendRequest, heads: Map<string, Head>): ChainedEvent[]
   return events
 }
 
-function effectsOf({ live, claims, reservation }: AppendRequest): Effects | null {
+function effectsOf({ live, claims, reservation, execSlot }: AppendRequest): Effects | null {
   const effects = cleanObject(
     {
       live: live?.action === 'require' ? undefined : live,
       claims: claims?.take?.length || claims?.release?.length ? claims : undefined,
       reservation,
+      execSlot: execSlot && { ...execSlot },
     },
     'effects',
   )

@@ -45,8 +45,30 @@ export { moveCursor, readCursor } from './statements/cursors.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
 export { countLive, findLive, type LiveSandbox, listLive } from './tables/live.js'
-export { ensureTenant, findTenant, listTenants, type Quota, setQuota, type Tenant } from './tables/tenants.js'
-export { createToken, findToken, listTokens, revokeToken, type Token } from './tables/tokens.js'
+export {
+  insertRefusals,
+  listRefusals,
+  purgeRefusals,
+  type Refusal,
+  type RefusalSummary,
+} from './tables/refusals.js'
+export {
+  ensureTenant,
+  findTenant,
+  findTenantRates,
+  listTenants,
+  setTenantLimits,
+  type Tenant,
+} from './tables/tenants.js'
+export {
+  createToken,
+  findRevokedToken,
+  findToken,
+  listTokens,
+  revokeToken,
+  type Token,
+} from './tables/tokens.js'
+export { hasUploaded, noteUpload } from './tables/uploads.js'
 export {
   findWorker,
   heartbeatWorker,

@@ -1,5 +1,7 @@
 /** The shapes of the event store: what is written in one transaction, and what is read back. */
 
+import type { Excess } from '#libs/domain'
+
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 export type JsonObject = { [key: string]: Json }
 
@@ -33,6 +35,7 @@ export type Effects = {
   live?: Json
   claims?: Json
   reservation?: Json
+  execSlot?: Json
 }
 
 /** An event as it stands in the database. `position` is null until the sequencer has placed it. */
@@ -112,6 +115,12 @@ export type ReservationChange =
   | { action: 'take'; sandboxId: string; workerId: string; resources: Resources }
   | { action: 'release'; sandboxId: string }
 
+/** What a tenant's quota of open execs loses or gets back, in the append's transaction. */
+export interface ExecSlotChange {
+  action: 'take' | 'release'
+  execId: string
+}
+
 /** Everything that one accepted command writes. One transaction, a fixed lock order. */
 export interface AppendRequest {
   tenant: string
@@ -130,6 +139,7 @@ export interface AppendRequest {
   }
   claims?: { take?: Claim[]; release?: Claim[] }
   reservation?: ReservationChange
+  execSlot?: ExecSlotChange
   live?: LiveChange
   /** A process manager's cursor, moved in the same transaction. */
   cursor?: { name: string; position: bigint }
@@ -144,5 +154,6 @@ export type AppendResult =
   /** Another append won the stream's version: decide again on fresh state. */
   | { outcome: 'conflict'; stream: string }
   | { outcome: 'claim-taken'; claim: Claim }
-  | { outcome: 'no-capacity'; of: 'worker' | 'tenant' }
+  | { outcome: 'no-capacity'; of: 'worker' }
+  | { outcome: 'no-capacity'; of: 'tenant'; excess: Excess }
   | { outcome: 'fenced'; reason: 'absent' | 'epoch' | 'closing' }

@@ -1,4 +1,4 @@
-/** The two forms of a reply: `{ok: true, …}`, or `{error: {code, message, hint, retryable}}`. */
+/** The two forms of a reply: `{ok: true, …}`, or `{error: {code, message, hint, retryable, retryAfterMs?}}`. */
 
 import { type ErrorBody, fromErrorBody, SandtrailError, toErrorBody } from '#libs/domain'
 import { decodeBody, encodeBody, type JsonObject } from './json.js'
@@ -33,5 +33,6 @@ export function decodeReply(bytes: Uint8Array): JsonObject {
     message: typeof error.message === 'string' ? error.message : 'no message',
     hint: typeof error.hint === 'string' ? error.hint : null,
     retryable: error.retryable === true,
+    ...(typeof error.retryAfterMs === 'number' && { retryAfterMs: error.retryAfterMs }),
   })
 }

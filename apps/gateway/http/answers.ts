@@ -166,7 +166,13 @@ const row = z.record(text, z.unknown())
 /** Every schema that an answer of the API refers to. */
 export const ANSWERS = {
   Error: z.object({
-    error: shape<ErrorBody>()({ code: text, message: text, hint: orNull(text), retryable: z.boolean() }),
+    error: shape<ErrorBody>()({
+      code: text,
+      message: text,
+      hint: orNull(text),
+      retryable: z.boolean(),
+      retryAfterMs: count.optional(),
+    }),
   }),
   Ok: z.object({ ok: z.boolean() }),
   Accepted: AcceptedAnswer,

@@ -21,6 +21,9 @@ export class ErrorFilter implements ExceptionFilter {
   }
 }
 
+/** Nobody knows when a worker has room again: a sandbox has to end. */
+const RETRY_MS = 1_000
+
 /** Answers with an error; when the answer has begun already the connection is cut, so that nobody takes it for whole. */
 function sendError(response: Response, body: ErrorBody, more: { firstOffset?: number }): void {
   if (response.headersSent) {
@@ -28,6 +31,9 @@ function sendError(response: Response, body: ErrorBody, more: { firstOffset?: nu
     return
   }
   if (body.code === 'UNAUTHENTICATED') response.setHeader('WWW-Authenticate', 'Bearer')
+  if (CODES[body.code].http === 429) {
+    response.setHeader('Retry-After', String(Math.ceil((body.retryAfterMs ?? RETRY_MS) / 1000)))
+  }
   response.status(CODES[body.code].http).json({ error: body, ...more })
 }
 

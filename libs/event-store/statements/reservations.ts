@@ -1,16 +1,21 @@
 /** What a sandbox takes from its worker's capacity and its tenant's quota. Always in this order: worker, tenant. */
 
+import type { Excess } from '#libs/domain'
 import type { Queryable } from '../database.js'
 import type { ReservationChange } from '../types.js'
+import { excessOf } from './excess.js'
 
 type Take = Extract<ReservationChange, { action: 'take' }>
 
-/** Returns whose capacity does not suffice, or null. */
+/** What does not suffice. */
+export type Lack = { of: 'worker' } | { of: 'tenant'; excess: Excess }
+
+/** Null, or what does not suffice. */
 export async function changeReservation(
   tx: Queryable,
   tenant: string,
   change: ReservationChange,
-): Promise<'worker' | 'tenant' | null> {
+): Promise<Lack | null> {
   if (change.action === 'take') return take(tx, tenant, change)
   await release(tx, change.sandboxId)
   return null
@@ -49,12 +54,13 @@ const TAKE = `
   select (select count(*)::integer from worker) as worker, (select count(*)::integer from tenant) as tenant
 `
 
-async function take(tx: Queryable, tenant: string, change: Take): Promise<'worker' | 'tenant' | null> {
+async function take(tx: Queryable, tenant: string, change: Take): Promise<Lack | null> {
   const { cpuMillis, memoryBytes, diskBytes } = change.resources
   const values = [change.sandboxId, tenant, change.workerId, cpuMillis, memoryBytes, diskBytes]
   const { rows } = await tx.query<{ worker: number; tenant: number }>({ name: 'take', text: TAKE, values })
-  if (rows[0]?.worker !== 1) return 'worker'
-  return rows[0].tenant === 1 ? null : 'tenant'
+  if (rows[0]?.worker !== 1) return { of: 'worker' }
+  if (rows[0].tenant === 1) return null
+  return { of: 'tenant', excess: await excessOf(tx, tenant, { sandboxes: 1, ...change.resources }) }
 }
 
 const RELEASE = `

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { TENANT_RATES_DEFAULT } from '#libs/domain'
 import { append } from '../append.js'
 import { createTestDatabase, type TestDatabase } from '../testing.js'
 import { request, sandboxId } from '../testing-requests.js'
 import { findLive, listLive } from './live.js'
-import { findTenant, setQuota } from './tenants.js'
+import { ensureTenant, findTenant, findTenantRates, setTenantLimits } from './tenants.js'
 import { createToken, findToken, listTokens, revokeToken } from './tokens.js'
 import { findWorker, heartbeatWorker, listWorkers, setWorkerState, upsertWorker } from './workers.js'
 
@@ -67,11 +68,27 @@ test('a reservation and a live row show where a sandbox is', async () => {
   expect(await findTenant(db.pool, 'acme')).toMatchObject({ used: { sandboxes: 1, ...resources } })
 })
 
-test('a quota is set and changed', async () => {
-  const none = { sandboxes: null, cpuMillis: null, memoryBytes: null, diskBytes: null }
-  await setQuota(db.pool, 'limited', { ...none, sandboxes: 2, memoryBytes: 1024 ** 4 })
-  await setQuota(db.pool, 'limited', { ...none, sandboxes: 3 })
-  expect(await findTenant(db.pool, 'limited')).toMatchObject({ quota: { ...none, sandboxes: 3 } })
+test('limits are set one by one, and null takes one away', async () => {
+  expect(await setTenantLimits(db.pool, 'limited', { sandboxes: 2 })).toBe(false)
+  expect(await ensureTenant(db.pool, 'limited')).toBe(true)
+  expect(await ensureTenant(db.pool, 'limited')).toBe(false)
+  await setTenantLimits(db.pool, 'limited', { sandboxes: 2, memoryBytes: 1024 ** 4, commandsPerSecond: 7 })
+  await setTenantLimits(db.pool, 'limited', { sandboxes: null, execs: 3, natsConnections: 5 })
+  expect(await findTenant(db.pool, 'limited')).toMatchObject({
+    limits: { sandboxes: null, execs: 3, memoryBytes: 1024 ** 4, commandsPerSecond: 7, natsConnections: 5 },
+  })
+  expect(await findTenantRates(db.pool, 'limited')).toEqual({
+    commandsPerSecond: 7,
+    commandsBurst: TENANT_RATES_DEFAULT.commandsBurst,
+    requestsPerSecond: TENANT_RATES_DEFAULT.requestsPerSecond,
+    requestsBurst: TENANT_RATES_DEFAULT.requestsBurst,
+  })
+  expect(await findTenantRates(db.pool, 'nobody')).toBeNull()
+})
+
+test('the defaults of the table are those of the code', async () => {
+  await ensureTenant(db.pool, 'fresh')
+  expect(await findTenantRates(db.pool, 'fresh')).toEqual(TENANT_RATES_DEFAULT)
 })
 
 test('a token is found by its secret until it is revoked; the database never has the secret', async () => {

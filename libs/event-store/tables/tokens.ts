@@ -7,28 +7,30 @@ export interface Token {
   id: string
   tenant: string
   name: string
+  /** May administer tenants and shared images. */
+  operator: boolean
   createdAt: Date
   revokedAt: Date | null
 }
 
 const INSERT = `
-  insert into tokens (id, tenant, name, secret_hash)
-  values ($1, $2, $3, $4)
+  insert into tokens (id, tenant, name, secret_hash, operator)
+  values ($1, $2, $3, $4, $5)
 `
 
 /** Returns id and secret, in the shape of Modal's (`ak-…`, `as-…`). The secret has 192 random bits: no salt needed. */
 export async function createToken(
   db: Queryable,
-  { tenant, name }: { tenant: string; name: string },
+  { tenant, name, operator = false }: { tenant: string; name: string; operator?: boolean },
 ): Promise<{ id: string; secret: string }> {
   const id = `ak-${randomBytes(12).toString('base64url')}`
   const secret = `as-${randomBytes(24).toString('base64url')}`
-  await db.query(INSERT, [id, tenant, name, hashOf(secret)])
+  await db.query(INSERT, [id, tenant, name, hashOf(secret), operator])
   return { id, secret }
 }
 
 const FIND = `
-  select id, tenant, name, created_at as "createdAt", revoked_at as "revokedAt"
+  select id, tenant, name, operator, created_at as "createdAt", revoked_at as "revokedAt"
   from tokens
   where secret_hash = $1 and revoked_at is null and ($2::text is null or id = $2)
 `
@@ -37,6 +39,18 @@ const FIND = `
 export async function findToken(db: Queryable, secret: string, id?: string): Promise<Token | null> {
   const values = [hashOf(secret), id ?? null]
   const { rows } = await db.query<Token>({ name: 'find-token', text: FIND, values })
+  return rows[0] ?? null
+}
+
+const FIND_REVOKED = `
+  select id, tenant, name, operator, created_at as "createdAt", revoked_at as "revokedAt"
+  from tokens
+  where secret_hash = $1 and revoked_at is not null
+`
+
+/** For the audit: whose token it was that is refused now. */
+export async function findRevokedToken(db: Queryable, secret: string): Promise<Token | null> {
+  const { rows } = await db.query<Token>(FIND_REVOKED, [hashOf(secret)])
   return rows[0] ?? null
 }
 
@@ -53,7 +67,7 @@ export async function revokeToken(db: Queryable, tenant: string, id: string): Pr
 }
 
 const LIST = `
-  select id, tenant, name, created_at as "createdAt", revoked_at as "revokedAt"
+  select id, tenant, name, operator, created_at as "createdAt", revoked_at as "revokedAt"
   from tokens
   where tenant = $1
   order by created_at, id

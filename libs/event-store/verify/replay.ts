@@ -1,7 +1,7 @@
 /** Rebuilds from the events' effects what the append's tables must hold, and compares. Memory: what is alive. */
 
 import type { Queryable } from '../database.js'
-import type { Claim, Effects, LiveChange, ReservationChange, Resources } from '../types.js'
+import type { Claim, Effects, ExecSlotChange, LiveChange, ReservationChange, Resources } from '../types.js'
 import type { Findings } from './report.js'
 
 type Rows = Map<string, { stream: string; row: Record<string, unknown> }>
@@ -10,6 +10,7 @@ export class Replay {
   private readonly live: Rows = new Map()
   private readonly claims: Rows = new Map()
   private readonly reservations: Rows = new Map()
+  private readonly execSlots: Rows = new Map()
 
   /** In the order of the log, which is that of the locks that the appends took. */
   apply(tenant: string, effects: Effects): void {
@@ -22,6 +23,7 @@ export class Replay {
     for (const claim of take) this.takeClaim(tenant, claim)
     if (effects.reservation)
       this.applyReservation(tenant, effects.reservation as unknown as ReservationChange)
+    if (effects.execSlot) this.applyExecSlot(tenant, effects.execSlot as unknown as ExecSlotChange)
   }
 
   /** Names every row that is missing, superfluous or different, and every counter that is not the sum of its rows. */
@@ -29,6 +31,7 @@ export class Replay {
     compareRows('live', this.live, await readLive(db), findings)
     compareRows('claims', this.claims, await readClaims(db), findings)
     compareRows('reservations', this.reservations, await readReservations(db), findings)
+    compareRows('exec_slots', this.execSlots, await readExecSlots(db), findings)
     await this.compareCounters(db, findings)
   }
 
@@ -67,16 +70,22 @@ export class Replay {
     }
   }
 
+  private applyExecSlot(tenant: string, { action, execId }: ExecSlotChange): void {
+    if (action === 'take') this.execSlots.set(execId, { stream: execId, row: { tenant } })
+    else this.execSlots.delete(execId)
+  }
+
   private async compareCounters(db: Queryable, findings: Findings): Promise<void> {
     const sums = { worker: new Map<string, number[]>(), tenant: new Map<string, number[]>() }
     for (const { row } of this.reservations.values()) {
-      const amounts = [1, Number(row.cpuMillis), Number(row.memoryBytes), Number(row.diskBytes)]
+      const amounts = [1, Number(row.cpuMillis), Number(row.memoryBytes), Number(row.diskBytes), 0]
       add(sums.worker, String(row.workerId), amounts)
       add(sums.tenant, String(row.tenant), amounts)
     }
+    for (const { row } of this.execSlots.values()) add(sums.tenant, String(row.tenant), [0, 0, 0, 0, 1])
     const { rows } = await db.query<{ what: 'worker' | 'tenant'; name: string; amounts: string[] }>(COUNTERS)
     for (const { what, name, amounts } of rows) {
-      const expected = sums[what].get(name) ?? [0, 0, 0, 0]
+      const expected = sums[what].get(name) ?? [0, 0, 0, 0, 0]
       sums[what].delete(name)
       // A worker has no counter of sandboxes.
       const same = amounts.every(
@@ -98,15 +107,15 @@ export class Replay {
 
 const COUNTERS = `
   select 'worker' as what, worker_id as name,
-         array[0, reserved_cpu_millis, reserved_memory_bytes, reserved_disk_bytes]::bigint[] as amounts
+         array[0, reserved_cpu_millis, reserved_memory_bytes, reserved_disk_bytes, 0]::bigint[] as amounts
   from workers
   union all
-  select 'tenant', tenant, array[used_sandboxes, used_cpu_millis, used_memory_bytes, used_disk_bytes]::bigint[]
+  select 'tenant', tenant, array[used_sandboxes, used_cpu_millis, used_memory_bytes, used_disk_bytes, used_execs]::bigint[]
   from tenants
 `
 
 function add(sums: Map<string, number[]>, name: string, amounts: number[]): void {
-  const sum = sums.get(name) ?? [0, 0, 0, 0]
+  const sum = sums.get(name) ?? [0, 0, 0, 0, 0]
   sums.set(
     name,
     sum.map((value, i) => value + (amounts[i] as number)),
@@ -145,6 +154,11 @@ async function readLive(db: Queryable): Promise<Rows> {
 async function readClaims(db: Queryable): Promise<Rows> {
   const { rows } = await db.query(`select tenant, kind, key, holder from claims`)
   return new Map(rows.map((row) => [claimKey(row.tenant, row), { stream: row.holder, row: { ...row } }]))
+}
+
+async function readExecSlots(db: Queryable): Promise<Rows> {
+  const { rows } = await db.query(`select exec_id, tenant from exec_slots`)
+  return new Map(rows.map(({ exec_id, tenant }) => [exec_id, { stream: exec_id, row: { tenant } }]))
 }
 
 async function readReservations(db: Queryable): Promise<Rows> {

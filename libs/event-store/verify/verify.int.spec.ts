@@ -30,7 +30,8 @@ let base: TestDatabase
 const living = sandboxId()
 const ended = sandboxId()
 const EVENTS = 14
-const TABLES = 'events ledger checkpoints sequencer live claims reservations workers tenants'.split(' ')
+const TABLES =
+  'events ledger checkpoints sequencer live claims reservations exec_slots workers tenants'.split(' ')
 
 beforeAll(async () => {
   base = await createTestDatabase()
@@ -325,6 +326,8 @@ describe('tampering by a superuser is named:', () => {
     'a stolen claim': `update claims set holder = 'sb-x'`,
     'a removed claim': 'delete from claims',
     'a smaller reservation': 'update reservations set memory_bytes = 1',
+    'an invented open exec': `insert into exec_slots values ('ex-x', 'acme')`,
+    "a tenant's counter of open execs": 'update tenants set used_execs = used_execs + 1',
     "a worker's counter": 'update workers set reserved_memory_bytes = 0',
     "a tenant's counter": 'update tenants set used_sandboxes = 0',
     "the sequencer's position": 'update sequencer set position = position - 1',

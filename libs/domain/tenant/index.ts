@@ -1,0 +1,3 @@
+export * from './limits.js'
+export * from './rate.js'
+export * from './scope.js'
