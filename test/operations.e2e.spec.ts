@@ -1,13 +1,50 @@
-/** What an operator sees of a running system: probes, metrics. */
+/** What an operator sees of a running system: probes, metrics, logs, traces. */
 
+import { randomBytes, randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { json } from 'node:stream/consumers'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { TestSystem, until } from './system.js'
+import { newCommand, TestSystem, until } from './system.js'
+
+interface Span {
+  service: string
+  name: string
+  traceId: string
+  spanId: string
+  parentSpanId?: string
+  attributes: { key: string; value: { stringValue?: string; intValue?: number } }[]
+  status: { code?: number; message?: string }
+}
+
+/** A collector: takes OTLP over HTTP, as JSON, and keeps what arrives. */
+const spans: Span[] = []
+const collector = createServer(async (request, response) => {
+  const body = (await json(request)) as {
+    resourceSpans: {
+      resource: { attributes: Span['attributes'] }
+      scopeSpans: { spans: Omit<Span, 'service'>[] }[]
+    }[]
+  }
+  for (const { resource, scopeSpans } of body.resourceSpans) {
+    const service = resource.attributes.find(({ key }) => key === 'service.name')?.value.stringValue ?? ''
+    spans.push(...scopeSpans.flatMap((scope) => scope.spans.map((span) => ({ ...span, service }))))
+  }
+  response.writeHead(200, { 'Content-Type': 'application/json' }).end('{}')
+})
 
 let system: TestSystem
 beforeAll(async () => {
-  system = await TestSystem.start({ schedulers: 2 })
+  await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve))
+  const { port } = collector.address() as AddressInfo
+  const environment = { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` }
+  system = await TestSystem.start({ schedulers: 2, environment })
 }, 180_000)
-afterAll(() => system?.stop(), 60_000)
+afterAll(async () => {
+  await system?.stop()
+  collector.close()
+}, 60_000)
 
 const SERVICES = ['gateway', 'scheduler-1', 'scheduler-2', 'snapshotter', 'volume-syncer', 'worker-1']
 
@@ -84,3 +121,128 @@ test('every service is alive, ready while what it needs is there, and says what 
   await system.system.start('nats')
   for (const service of SERVICES) await until(async () => (await probe(service, '/readyz')).status === 200)
 }, 90_000)
+
+type Line = Record<string, unknown>
+
+function logOf(...services: string[]): Line[] {
+  const found = system.system.services().filter(({ name }) => services.includes(name))
+  return found.flatMap(({ log }) =>
+    readFileSync(log, 'utf8')
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Line),
+  )
+}
+
+async function command(path: string, body: object, headers: Record<string, string> = {}) {
+  const response = await fetch(system.env.SANDTRAIL_URL + path, {
+    method: 'POST',
+    headers: {
+      Authorization: `Bearer ${system.env.SANDTRAIL_TOKEN}`,
+      'Content-Type': 'application/json',
+      ...headers,
+    },
+    body: JSON.stringify(body),
+  })
+  return (await response.json()) as { sandboxId: string; execId: string }
+}
+
+test("a command's id leads through the logs of gateway, scheduler and worker", async () => {
+  const [creating, running] = [randomUUID(), randomUUID()]
+  const { sandboxId } = await command('/v1/sandboxes', {}, { 'Idempotency-Key': creating })
+  const exec = { argv: ['sh', '-c', 'exit 7'], env: { SECRET: 'canary-in-logs' }, waitMs: 30_000 }
+  const { execId } = await command(`/v1/sandboxes/${sandboxId}/execs`, exec, { 'Idempotency-Key': running })
+
+  const find = (services: string[], commandId: string) =>
+    logOf(...services).filter((line) => line.commandId === commandId)
+  const schedulers = ['scheduler-1', 'scheduler-2']
+  expect(find(['gateway'], creating)).toMatchObject([
+    { msg: 'command answered', command: 'sandbox.create', tenant: 'default', sandboxId },
+  ])
+  expect(find(schedulers, creating)).toMatchObject([
+    { msg: 'command accepted', command: 'sandbox.create', tenant: 'default', sandboxId },
+  ])
+  expect(find(['worker-1'], creating)).toMatchObject([
+    { msg: 'order taken', order: 'create', tenant: 'default', sandboxId },
+    { msg: 'sandbox runs', tenant: 'default', sandboxId },
+  ])
+  expect(find(['gateway'], running)).toMatchObject([{ command: 'sandbox.exec', sandboxId, execId }])
+  expect(find(schedulers, running)).toMatchObject([{ command: 'sandbox.exec', sandboxId, execId }])
+  expect(find(['worker-1'], running)).toMatchObject([
+    { msg: 'order taken', order: 'exec', tenant: 'default', sandboxId, execId },
+    { msg: 'exec ended', tenant: 'default', sandboxId, execId, ending: 'exited', exitCode: 7 },
+  ])
+  // A field that stands twice in a line would be read differently by each reader.
+  for (const service of ['gateway', ...schedulers, 'worker-1']) {
+    const { log } = system.system.services().find(({ name }) => name === service)!
+    const text = readFileSync(log, 'utf8')
+    expect(text).not.toMatch(/"(tenant|commandId|sandboxId|execId)":[^\n]*"\1":/)
+    expect(text).not.toContain('canary-in-logs')
+  }
+  await system.ok('rm', sandboxId)
+}, 60_000)
+
+test('a trace leads from the caller over gateway, scheduler and worker to the exec', async () => {
+  const traceId = randomBytes(16).toString('hex')
+  const callers = `00-${traceId}-${randomBytes(8).toString('hex')}-01`
+  const { sandboxId } = await command('/v1/sandboxes', {}, { traceparent: callers })
+  const exec = { argv: ['sh', '-c', 'exit 7'], env: { SECRET: 'canary-in-traces' }, waitMs: 30_000 }
+  const { execId } = await command(`/v1/sandboxes/${sandboxId}/execs`, exec, { traceparent: callers })
+
+  const ours = () => spans.filter((span) => span.traceId === traceId)
+  const find = (name: string) => ours().find((span) => span.name === name)
+  await until(() => find('exec') && find('create') && find('decide sandbox.exec') && find('sandbox.exec'))
+  const chain = ['exec', 'order exec', 'decide sandbox.exec', 'sandbox.exec'].map(find)
+  expect(chain.map((span) => span?.service)).toEqual([
+    'runtime-worker',
+    'runtime-worker',
+    'scheduler',
+    'gateway',
+  ])
+  for (const [child, parent] of [
+    [0, 1],
+    [1, 2],
+    [2, 3],
+  ] as const) {
+    expect(chain[child]?.parentSpanId).toBe(chain[parent]?.spanId)
+  }
+  expect(chain[3]?.parentSpanId).toBe(callers.split('-')[2])
+  const attributes = Object.fromEntries(
+    chain[0]!.attributes.map(({ key, value }) => [key, Object.values(value)[0]]),
+  )
+  expect(attributes).toMatchObject({
+    'sandtrail.sandbox_id': sandboxId,
+    'sandtrail.exec_id': execId,
+    'process.exit.code': 7,
+  })
+  const step = find('create: run')
+  expect(step?.parentSpanId).toBe(find('create')?.spanId)
+  expect(find('create')?.parentSpanId).toBe(find('order create')?.spanId)
+
+  // The events name the span that decided them, so that the trail leads to the trace.
+  const history = await system.json<{ type: string; traceparent: string }[]>('history', execId)
+  const requested = history.find(({ type }) => type === 'ExecRequested')
+  expect(requested?.traceparent).toBe(`00-${traceId}-${chain[2]?.spanId}-01`)
+  expect(JSON.stringify(spans)).not.toContain('canary-in-traces')
+  expect(JSON.stringify(spans)).not.toContain('exit 7')
+  await system.ok('rm', sandboxId)
+}, 60_000)
+
+test('a trace comes in by NATS too, and a refusal marks its span', async () => {
+  const traceId = randomBytes(16).toString('hex')
+  const nats = await system.nats()
+  const headers = { ...newCommand(), traceparent: `00-${traceId}-${randomBytes(8).toString('hex')}-01` }
+  const asking = nats.request(
+    'req.sandbox.terminate',
+    { sandboxId: 'sb-00000000000000000000000000' },
+    { headers },
+  )
+  await expect(asking).rejects.toMatchObject({ code: 'SANDBOX_NOT_FOUND' })
+  await nats.close()
+  const span = await until(() => spans.find((one) => one.traceId === traceId))
+  expect(span).toMatchObject({
+    service: 'scheduler',
+    name: 'decide sandbox.terminate',
+    status: { code: 2, message: 'SANDBOX_NOT_FOUND' },
+  })
+}, 60_000)

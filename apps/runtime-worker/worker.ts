@@ -62,7 +62,7 @@ export async function startWorker(
   watchHost(operations, runtime, local.sandboxes, local.spool)
   const messaging = await connection
   watchBroker(operations, messaging.connection)
-  const take = async (order: unknown) => takeOrder(parseOrder(order), local.sandboxes, sealKey)
+  const take = async (order: unknown) => takeOrder(parseOrder(order), local.sandboxes, sealKey, log)
 
   const strategy = new JetStreamServer({ messaging, name: config.SANDTRAIL_WORKER_ID })
   strategy.handle({ request: workerSubject(config.SANDTRAIL_WORKER_ID, 'order') }, take)

@@ -4,7 +4,8 @@ import type { Order, OrderReply, SealedSecrets, Secrets } from '#libs/contract'
 import type { ExecId, ExecSpec, SandboxId, WorkerId } from '#libs/domain'
 import { EXEC_START_BY_MS } from '#libs/domain'
 import { findWorker, type JsonObject } from '#libs/event-store'
-import { sealTo, workerSubject } from '#libs/messaging'
+import { COMMAND_ID_HEADER, sealTo, workerSubject } from '#libs/messaging'
+import { correlation } from '#libs/service'
 import type { Scheduler } from './context.js'
 import type { Placed } from './resolve.js'
 import { hasSecrets, openFromLog } from './secrets.js'
@@ -18,8 +19,11 @@ export async function sendOrder(
   workerId: WorkerId,
   order: Order,
 ): Promise<OrderReply> {
+  const { commandId } = correlation()
   const reply = await messaging.request(workerSubject(workerId, 'order'), order as unknown as JsonObject, {
     timeoutMs: ORDER_TIMEOUT_MS,
+    // For the worker's log alone: what is done is named by the ids in the order.
+    headers: commandId === undefined ? {} : { [COMMAND_ID_HEADER]: commandId },
   })
   return reply as unknown as OrderReply
 }

@@ -2,6 +2,7 @@ import { Controller, Inject, UseFilters } from '@nestjs/common'
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
 import { EXEC_TERMINAL_EVENTS, Rejected, type WorkerId } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
+import { correlate } from '#libs/service'
 import { SCHEDULER, type Scheduler } from './context.js'
 import { Heartbeats } from './heartbeat.js'
 import { handleReport } from './reports.js'
@@ -27,7 +28,10 @@ export class WorkerController {
 
   @MessagePattern({ request: 'ctl.*.report' })
   report(@Payload() body: JsonObject, @Ctx() { workerId }: MessageContext): Promise<object> {
-    return handleReport(this.scheduler, workerId as WorkerId, parseReport(body))
+    const report = parseReport(body)
+    return correlate({ tenant: report.tenant }, () =>
+      handleReport(this.scheduler, workerId as WorkerId, report),
+    )
   }
 
   /** Ends that another scheduler has recorded wake the callers that wait here. */

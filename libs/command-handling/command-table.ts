@@ -3,7 +3,7 @@
 import type { z } from 'zod'
 import type { Accepted } from '#libs/contract'
 import { Rejected } from '#libs/domain'
-import { counter, durations, type Log } from '#libs/service'
+import { correlate, correlation, counter, durations, type Log, traced } from '#libs/service'
 import { type Command, type Envelope, toCommand } from './envelope.js'
 
 /** What the table needs of the service that runs the commands. */
@@ -40,21 +40,37 @@ export class CommandTable<S extends Deciding> {
    * @throws Rejected, SandtrailError as docs/errors.md lists them
    */
   async run(service: S, name: string, body: unknown, context: Envelope): Promise<Accepted> {
+    const { tenant, commandId, traceparent } = context
+    const correlated = {
+      tenant,
+      ...(commandId === null ? {} : { commandId }),
+      ...(traceparent === null ? {} : { traceparent }),
+    }
+    return correlate(correlated, () =>
+      traced(`decide ${name}`, { kind: 'server' }, () => this.decide(service, name, body, context)),
+    )
+  }
+
+  private async decide(service: S, name: string, body: unknown, context: Envelope): Promise<Accepted> {
     const startedMs = performance.now()
     const entry = this.entries.get(name)
     if (!entry) throw new Error(`no command is called ${name}`)
     let accepted: Accepted
     try {
-      accepted = await entry.run(service, toCommand(entry.schema, name, context, body, service.hashKey))
+      // The events name the span that decided them, so that history and traces lead to one another.
+      const envelope = { ...context, traceparent: correlation().traceparent ?? null }
+      accepted = await entry.run(service, toCommand(entry.schema, name, envelope, body, service.hashKey))
     } catch (error) {
-      decided.inc({ command: name, outcome: error instanceof Rejected ? 'rejected' : 'failed' })
+      const isRejected = error instanceof Rejected
+      decided.inc({ command: name, outcome: isRejected ? 'rejected' : 'failed' })
+      if (isRejected) service.log.info({ command: name, code: error.code }, 'command rejected')
       throw error
     }
-    const { commandId, stream } = accepted
+    const { stream, sandboxId, execId } = accepted
     const tookMs = Math.round(performance.now() - startedMs)
     decided.inc({ command: name, outcome: 'accepted' })
     acceptSeconds.observe({ command: name }, (performance.now() - startedMs) / 1000)
-    service.log.info({ command: name, tenant: context.tenant, commandId, stream, tookMs }, 'command accepted')
+    service.log.info({ command: name, stream, sandboxId, execId, tookMs }, 'command accepted')
     return accepted
   }
 }

@@ -3,9 +3,10 @@
 import { JetStreamApiError, type JetStreamClient, JetStreamError, jetstream } from '@nats-io/jetstream'
 import { errors, type Msg, type NatsConnection } from '@nats-io/transport-node'
 import { SandtrailError } from '#libs/domain'
+import { correlation } from '#libs/service'
 import { contextOf, type MessageContext } from './context.js'
 import { decodeReply } from './envelope.js'
-import { type SentHeaders, writeHeaders } from './headers.js'
+import { type SentHeaders, TRACEPARENT_HEADER, writeHeaders } from './headers.js'
 import { decodeBody, encodeBody, type JsonObject } from './json.js'
 import { Link } from './link.js'
 import type { MessagingLog } from './log.js'
@@ -53,7 +54,7 @@ export class Messaging {
    */
   async request(subject: string, body: object, options: RequestOptions = {}): Promise<JsonObject> {
     const payload = encodeBody(body)
-    const headers = writeHeaders(options.headers ?? {})
+    const headers = writeHeaders({ ...traceHeaders(), ...options.headers })
     let reply: Msg
     try {
       reply = await this.link.while(options.timeoutMs ?? REQUEST_MS, (timeout) =>
@@ -139,6 +140,12 @@ export class Messaging {
       clearTimeout(timer)
     }
   }
+}
+
+/** A request belongs to the trace of the work that makes it. */
+function traceHeaders(): SentHeaders {
+  const { traceparent } = correlation()
+  return traceparent === undefined ? {} : { [TRACEPARENT_HEADER]: traceparent }
 }
 
 /** An error of the client library, as one with a code. */

@@ -3,6 +3,7 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import type { Log } from './log.js'
 import { Operations } from './operations.js'
+import { startTracing } from './tracing.js'
 
 /** A graceful stop has this long; what is in flight is then taken up again by its owner's retries. */
 const STOP_MS_MAX = 30_000
@@ -32,7 +33,9 @@ export async function runService(
   })
   const operations = new Operations(log)
   let running: Running
+  let stopTracing = async () => {}
   try {
+    stopTracing = await startTracing(String(log.bindings().service))
     // Before all else: a start that hangs can be seen.
     const port = await operations.listen(metrics.host, metrics.port).catch((cause) => {
       const message = `cannot serve metrics on ${metrics.host}:${metrics.port}: set SANDTRAIL_METRICS_PORT to a free port`
@@ -57,6 +60,7 @@ export async function runService(
     operations.stopping()
     if (readyFile) rmSync(readyFile, { force: true })
     await running.stop()
+    await stopTracing()
     operations.close()
     log.info('stopped')
     process.exit(0)

@@ -18,7 +18,7 @@ import {
   type SandboxId,
   SandtrailError,
 } from '#libs/domain'
-import type { Log } from '#libs/service'
+import { beginSpan, type Correlation, correlate, correlation, type Log } from '#libs/service'
 import { atBootTime } from '../boot-clock.js'
 import { failpoint } from '../failpoint.js'
 import { execStageSeconds } from '../metrics.js'
@@ -45,6 +45,9 @@ interface OpenExec {
   isNew: boolean
   /** Taken up by this process, on its monotonic clock. */
   begunMs: number
+  /** Of the command that asked for it; lost with a restart of this process. */
+  correlation: Correlation
+  endSpan: ReturnType<typeof beginSpan>
   env: Record<string, string>
   /** All of it, until it is handed over; null: it comes on the data plane, or none does. */
   stdin: Buffer | null
@@ -240,6 +243,10 @@ export class Execs {
       spec,
       isNew: secrets !== null,
       begunMs: performance.now(),
+      correlation: correlation(),
+      endSpan: beginSpan('exec', {
+        attributes: { 'sandtrail.sandbox_id': this.context.sandboxId, 'sandtrail.exec_id': key },
+      }),
       env: secrets?.env ?? {},
       stdin: spec.stdin === 'inline' ? (secrets?.stdin ?? Buffer.alloc(0)) : null,
       output,
@@ -388,6 +395,7 @@ export class Execs {
     exec.stdin = null
     // Of one that an earlier process took up nobody knows the beginning.
     if (exec.isNew) execStageSeconds.observe({ stage: 'total' }, secondsSince(exec.begunMs))
+    this.tellEnd(exec, ending)
     if (exec.key === MAIN_EXEC) {
       journal.append({ kind: 'exec-closed', execId: MAIN_EXEC })
       this.context.onMainEnded(ending)
@@ -397,6 +405,19 @@ export class Execs {
     spool.release(sandboxId, exec.key)
     exec.closed.resolve()
     this.context.onActivity()
+  }
+
+  private tellEnd(exec: OpenExec, ending: ExecEndingReport): void {
+    const { kind } = ending
+    const exitCode = 'exitCode' in ending ? ending.exitCode : null
+    exec.endSpan(kind === 'exited' ? null : kind, { 'process.exit.code': exitCode ?? undefined })
+    const fields = {
+      execId: exec.key,
+      ending: kind,
+      exitCode,
+      tookMs: Math.round(performance.now() - exec.begunMs),
+    }
+    correlate(exec.correlation, () => this.context.log.info(fields, 'exec ended'))
   }
 }
 

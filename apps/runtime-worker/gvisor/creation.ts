@@ -2,7 +2,7 @@
 
 import type { AgentSession } from '#libs/agent-client'
 import type { SandboxSpec } from '#libs/domain'
-import type { Log } from '#libs/service'
+import { type Log, traced } from '#libs/service'
 import type { Pool } from '#libs/storage'
 import { type CgroupLimits, type CpuLimits, createCgroup, joinFile, setCpuLimits } from '../cgroup/v1.js'
 import { CommandFailed } from '../host/command.js'
@@ -198,7 +198,11 @@ export class Creation {
     return process
   }
 
-  private async step<T>(name: CreationStep, work: () => Promise<T>): Promise<T> {
+  private step<T>(name: CreationStep, work: () => Promise<T>): Promise<T> {
+    return traced(`create: ${name}`, {}, () => this.timed(name, work))
+  }
+
+  private async timed<T>(name: CreationStep, work: () => Promise<T>): Promise<T> {
     const begin = performance.now()
     try {
       this.signal.throwIfAborted()

@@ -5,11 +5,29 @@
 
 import type { Order, OrderReply } from '#libs/contract'
 import { SandtrailError } from '#libs/domain'
+import { type Log, traced } from '#libs/service'
 import type { Sandboxes } from '../sandboxes/registry.js'
 import type { SealKey } from './secrets.js'
 
+/** In a span of its own, and told in the log. @throws as `carryOut` */
+export function takeOrder(
+  order: Order,
+  sandboxes: Sandboxes,
+  sealKey: SealKey,
+  log: Log,
+): Promise<OrderReply> {
+  const { kind, sandboxId, tenant } = order
+  const execId = 'execId' in order ? order.execId : undefined
+  log.info({ order: kind, tenant, sandboxId, execId }, 'order taken')
+  const attributes = {
+    'sandtrail.sandbox_id': sandboxId,
+    ...(execId === undefined ? {} : { 'sandtrail.exec_id': execId }),
+  }
+  return traced(`order ${kind}`, { kind: 'server', attributes }, () => carryOut(order, sandboxes, sealKey))
+}
+
 /** @throws Rejected or SandtrailError; one that may pass comes again with the next heartbeat. */
-export async function takeOrder(order: Order, sandboxes: Sandboxes, sealKey: SealKey): Promise<OrderReply> {
+async function carryOut(order: Order, sandboxes: Sandboxes, sealKey: SealKey): Promise<OrderReply> {
   switch (order.kind) {
     case 'create':
       await sandboxes.create(order, sealKey.open(order.secrets))

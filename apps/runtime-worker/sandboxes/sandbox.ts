@@ -17,7 +17,7 @@ import type {
   SandboxSpec,
   StagedVolume,
 } from '#libs/domain'
-import type { Log } from '#libs/service'
+import { type Log, traced } from '#libs/service'
 import { bootId } from '../boot-clock.js'
 import { type ExecSecrets, Execs } from '../execs/execs.js'
 import { failpoint } from '../failpoint.js'
@@ -77,7 +77,7 @@ export class Sandbox implements FactSource {
     this.epoch = record.epoch
     this.tenant = record.tenant
     this.spec = record.spec
-    this.log = deps.log.child({ sandboxId: this.sandboxId, epoch: this.epoch })
+    this.log = deps.log.child({ sandboxId: this.sandboxId, epoch: this.epoch, tenant: this.tenant })
     this.journal = Journal.open(dir)
     this.execs = new Execs({
       sandboxId: this.sandboxId,
@@ -145,8 +145,10 @@ export class Sandbox implements FactSource {
       await this.deps.ready()
       failpoint('create-begun')
       const endTimer = createStepSeconds.startTimer({ step: 'total' })
-      this.running = await this.deps.driver.create(this.request(), this.abort.signal)
-      endTimer()
+      this.running = await traced('create', { attributes: { 'sandtrail.sandbox_id': this.sandboxId } }, () =>
+        this.deps.driver.create(this.request(), this.abort.signal),
+      )
+      this.log.info({ tookMs: Math.round(endTimer() * 1000) }, 'sandbox runs')
       failpoint('create-done')
     } catch (error) {
       return this.end(causeFromStart(error))
