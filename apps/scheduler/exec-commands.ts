@@ -43,7 +43,7 @@ export async function requestExec(
   })
   if (isNew && accepting) {
     const { sandbox, spec } = accepting
-    dispatch(scheduler, sandbox.workerId, execOrder(scheduler, tenant, sandbox.workerId, execId, spec))
+    dispatch(scheduler, sandbox.workerId, execOrder(scheduler, tenant, sandbox, execId, spec))
   }
   return accepted
 }

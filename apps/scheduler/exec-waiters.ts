@@ -12,13 +12,13 @@ const LOOK_MS = 1_000
 export type EndedExec = Extract<Exec, { status: 'ended' }>
 
 export class ExecWaiters {
-  private readonly waiting = new Map<string, Set<() => void>>()
+  private readonly waiting = new Map<string, Set<(state: EndedExec | null) => void>>()
 
   constructor(private readonly db: Database) {}
 
-  /** Called for each exec whose terminal event has been committed, by whichever scheduler. */
-  ended(execId: string): void {
-    for (const wake of this.waiting.get(execId) ?? []) wake()
+  /** Called for each exec whose terminal event has been committed, by whichever scheduler; with the state where it is known. */
+  ended(execId: string, state: EndedExec | null = null): void {
+    for (const wake of this.waiting.get(execId) ?? []) wake(state)
   }
 
   /** Resolves with the ended exec, or null after `waitMs`. */
@@ -35,23 +35,24 @@ export class ExecWaiters {
         signal.cancel()
         return null
       }
-      await signal.woken
+      const told = await signal.woken
+      if (told !== null) return told
     }
   }
 
-  private next(execId: string, timeoutMs: number): { woken: Promise<void>; cancel: () => void } {
-    let cancel = () => {}
-    const woken = new Promise<void>((resolve) => {
+  private next(execId: string, timeoutMs: number): { woken: Promise<EndedExec | null>; cancel: () => void } {
+    let wake = (_: EndedExec | null) => {}
+    const woken = new Promise<EndedExec | null>((resolve) => {
       const wakers = this.waiting.get(execId) ?? new Set()
-      const timer = setTimeout(() => cancel(), timeoutMs)
-      cancel = () => {
+      const timer = setTimeout(() => wake(null), timeoutMs)
+      wake = (state) => {
         clearTimeout(timer)
-        wakers.delete(cancel)
+        wakers.delete(wake)
         if (wakers.size === 0) this.waiting.delete(execId)
-        resolve()
+        resolve(state)
       }
-      this.waiting.set(execId, wakers.add(cancel))
+      this.waiting.set(execId, wakers.add(wake))
     })
-    return { woken, cancel }
+    return { woken, cancel: () => wake(null) }
   }
 }

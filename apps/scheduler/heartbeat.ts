@@ -10,6 +10,7 @@ import type { Scheduler } from './context.js'
 import { declareLost } from './lost-sandboxes.js'
 import { unstartedExecsOn } from './open-execs.js'
 import { createOrder, execOrder, stopOrder } from './orders.js'
+import { loadSandbox } from './resolve.js'
 
 const ORDERS_MAX = 100
 /**
@@ -91,7 +92,8 @@ export class Heartbeats {
       if (known.has(execId) || !present.has(sandboxId)) continue
       const { state } = await load(this.scheduler.db, execAggregate, execId, { tenant })
       if (state.status !== 'requested') continue
-      orders.push(await execOrder(this.scheduler, tenant, workerId, execId, state.spec))
+      const sandbox = await loadSandbox(this.scheduler.db, tenant, sandboxId)
+      orders.push(await execOrder(this.scheduler, tenant, sandbox.state, execId, state.spec))
     }
     return orders
   }

@@ -10,6 +10,7 @@ import type { Scheduler } from './context.js'
 import type { Placed } from './resolve.js'
 import { hasSecrets, openFromLog } from './secrets.js'
 
+const NO_SECRETS: Secrets = { env: {} }
 /** A worker acknowledges an order once its record is on disk: milliseconds; the heartbeat brings what was missed. */
 const ORDER_TIMEOUT_MS = 5_000
 
@@ -41,7 +42,7 @@ export async function createOrder(
   sandboxId: SandboxId,
   { spec, epoch, workerId }: Placed,
 ): Promise<Order> {
-  const secrets = await openFromLog(scheduler, tenant, sandboxId)
+  const secrets = spec.envNames.length > 0 ? await openFromLog(scheduler, tenant, sandboxId) : NO_SECRETS
   return {
     kind: 'create',
     tenant,
@@ -55,16 +56,17 @@ export async function createOrder(
 export async function execOrder(
   scheduler: Scheduler,
   tenant: string,
-  workerId: WorkerId,
+  sandbox: Placed,
   execId: ExecId,
   spec: ExecSpec,
 ): Promise<Order> {
   const { sandboxId, epoch } = spec
+  const hasOwn = spec.envNames.length > 0 || spec.stdin === 'inline'
   const [ofSandbox, ofExec] = await Promise.all([
-    openFromLog(scheduler, tenant, sandboxId),
-    openFromLog(scheduler, tenant, execId),
+    sandbox.spec.envNames.length > 0 ? openFromLog(scheduler, tenant, sandboxId) : NO_SECRETS,
+    hasOwn ? openFromLog(scheduler, tenant, execId) : NO_SECRETS,
   ])
-  const secrets = await sealSecrets(scheduler, workerId, {
+  const secrets = await sealSecrets(scheduler, sandbox.workerId, {
     ...ofExec,
     env: { ...ofSandbox.env, ...ofExec.env },
   })

@@ -8,7 +8,7 @@ import type { Fact, Report, ReportReply } from '#libs/contract'
 import {
   decideExec,
   decideSandbox,
-  EXEC_TERMINAL_EVENTS,
+  type Exec,
   type ExecEvent,
   type ExecId,
   evolveExec,
@@ -78,7 +78,7 @@ function isOfExec(group: Fact[]): group is ExecFact[] {
 async function recordSandboxFact(scheduler: Scheduler, source: Source, fact: SandboxFact): Promise<boolean> {
   const { tenant, sandboxId, workerId, epoch } = source
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-    const { state, version } = await load(scheduler.db, sandboxAggregate, sandboxId, { tenant })
+    const { state, version, hash } = await load(scheduler.db, sandboxAggregate, sandboxId, { tenant })
     if (state.status === 'absent' || state.status === 'created' || state.workerId !== workerId) return false
     const events = unlessFenced(() => decideSandbox(state, toCommand(source, fact)))
     if (events === null) return false
@@ -86,7 +86,7 @@ async function recordSandboxFact(scheduler: Scheduler, source: Source, fact: San
 
     const guard = { sandboxId, workerId, epoch }
     const request = factAppend(source, fact.factSeq, [
-      { stream: sandboxId, expectedVersion: version, events: record(events) },
+      { stream: sandboxId, expectedVersion: version, prevHash: hash, events: record(events) },
     ])
     if (fact.kind === 'sandbox-started') {
       request.live = { action: 'require', ...guard, open: false }
@@ -124,22 +124,27 @@ async function recordExecFacts(scheduler: Scheduler, source: Source, facts: Exec
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const loaded = await load(scheduler.db, execAggregate, execId, { tenant })
     if (loaded.state.status === 'absent' || loaded.state.spec.sandboxId !== sandboxId) return false
-    const events = unlessFenced(() => decideExecFacts(loaded.state, epoch, facts))
-    if (events === null) return false
+    const decided = unlessFenced(() => decideExecFacts(loaded.state, epoch, facts))
+    if (decided === null) return false
+    const { events, state } = decided
     if (events.length === 0) return true
 
     const request = factAppend(source, facts.at(-1)!.factSeq, [
-      { stream: execId, expectedVersion: loaded.version, events: record(events) },
+      {
+        stream: execId,
+        expectedVersion: loaded.version,
+        prevHash: loaded.hash,
+        events: record(events),
+      },
     ])
-    const isEnd = events.some(({ type }) => (EXEC_TERMINAL_EVENTS as readonly string[]).includes(type))
-    if (isEnd) request.execSlot = { action: 'release', execId }
+    if (state.status === 'ended') request.execSlot = { action: 'release', execId }
     const result = await append(
       scheduler.db,
       { ...request, ...(live && { live }), timers: { cancel: [`${execId}:start`] } },
       scheduler.onCommitted,
     )
     if (result.outcome === 'appended' || result.outcome === 'duplicate') {
-      if (isEnd) scheduler.waiters.ended(execId)
+      if (state.status === 'ended') scheduler.waiters.ended(execId, state)
       return true
     }
     if (result.outcome !== 'fenced') continue
@@ -150,10 +155,10 @@ async function recordExecFacts(scheduler: Scheduler, source: Source, facts: Exec
 }
 
 function decideExecFacts(
-  start: Parameters<typeof decideExec>[0],
+  start: Exec,
   epoch: number,
   facts: ExecFact[],
-): ExecEvent[] {
+): { events: ExecEvent[]; state: Exec } {
   let state = start
   const events: ExecEvent[] = []
   for (const fact of facts) {
@@ -166,7 +171,7 @@ function decideExecFacts(
       events.push(event)
     }
   }
-  return events
+  return { events, state }
 }
 
 /** A late exit of a sandbox that has ended on this very worker is still the truth about that exec. */
@@ -212,7 +217,7 @@ export function claimsOf(name: string | null, sandboxId: Source['sandboxId']): C
 }
 
 /** Null when the rules fence it; any other refusal of a fact would be a bug of ours or of the worker. */
-function unlessFenced<E>(decide: () => E[]): E[] | null {
+function unlessFenced<Decision>(decide: () => Decision): Decision | null {
   try {
     return decide()
   } catch (error) {

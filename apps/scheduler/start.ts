@@ -4,6 +4,7 @@ import 'reflect-metadata'
 import { createHmac } from 'node:crypto'
 import { NestFactory } from '@nestjs/core'
 import type { MicroserviceOptions } from '@nestjs/microservices'
+import { isId } from '#libs/domain'
 import {
   assertDurable,
   loadSigner,
@@ -49,7 +50,9 @@ export async function startScheduler(
     trailFile: config.SANDTRAIL_TRAIL_FILE,
     signer: loadSigner(config.SANDTRAIL_TRAIL_KEY_FILE, config.SANDTRAIL_TRAIL_ORIGIN),
     publish: (events) => publishEvents(messaging, events),
-    onPlaced: () => {
+    onPlaced: (streams) => {
+      // Execs alone can wait for the followers' next poll: a table of those that may need help is no hurry.
+      if (!streams.some((stream) => isId('sb', stream))) return
       orphans.nudge()
       sandboxes.nudge()
     },

@@ -4,7 +4,7 @@ import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import type { MicroserviceOptions } from '@nestjs/microservices'
 import { assertDurable, openDatabase, TimerLoop } from '#libs/event-store'
-import { connect, JetStreamServer, NUDGE_EVENTS } from '#libs/messaging'
+import { connect, JetStreamServer } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { COMMIT_TIMER, driveCommit } from './commits.js'
 import type { VolumeSyncerConfig } from './config.js'
@@ -46,7 +46,7 @@ export async function startVolumeSyncer(
     log,
   }
   const staged = stagedVolumes(syncer)
-  const nudges = messaging.subscribe(NUDGE_EVENTS, () => staged.nudge())
+  const nudges = messaging.subscribe('v1.*.evt.sandbox.>', () => staged.nudge())
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(VolumeSyncerModule.with(syncer), {
     strategy: new JetStreamServer({ messaging, name: 'volume-syncer' }),
     logger: ['error', 'warn'],

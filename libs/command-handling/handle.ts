@@ -45,15 +45,15 @@ export async function handleCommand<Body>(
   command: Command<Body>,
   decide: (at: Date) => Promise<Decision>,
 ): Promise<{ accepted: Accepted; isNew: boolean }> {
-  const known = await findCommand(db, command.tenant, command.ref.id, command.ref.hash)
-  if (known) return { accepted: storedOutcome(known), isNew: false }
-
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const at = new Date()
     let decision: Decision
     try {
       decision = await decide(at)
     } catch (error) {
+      // An earlier try with this id may have been decided, and then that counts; the append would have told.
+      const known = await findCommand(db, command.tenant, command.ref.id, command.ref.hash)
+      if (known) return { accepted: storedOutcome(known), isNew: false }
       if (error instanceof Rejected)
         return { accepted: await reject(db, command, error, at, onCommitted), isNew: false }
       throw error

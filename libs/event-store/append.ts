@@ -170,7 +170,9 @@ async function readHeads(
   db: Database,
   writes: StreamWrite[],
 ): Promise<{ conflict: string | null; found: Map<string, Head> }> {
-  const building = writes.filter((write) => write.expectedVersion > 0 && write.events.length > 0)
+  const building = writes.filter(
+    (write) => write.expectedVersion > 0 && write.events.length > 0 && !write.prevHash,
+  )
   if (building.length === 0) return { conflict: null, found: new Map() }
   const streams = building.map((write) => write.stream)
   const found = await selectHeads(db, streams).catch((cause) => {
@@ -188,7 +190,7 @@ function chain(request: AppendRequest, heads: Map<string, Head>): ChainedEvent[]
   const meta = cleanObject({ ...request.meta, commandId: request.command.id, effects: null }, 'meta')
   // One order of streams for everybody, so that two appends over the same streams never wait for each other.
   for (const write of [...request.writes].sort((a, b) => (a.stream < b.stream ? -1 : 1))) {
-    let prevHash = heads.get(write.stream)?.hash ?? NO_HASH
+    let prevHash = write.prevHash ?? heads.get(write.stream)?.hash ?? NO_HASH
     for (const [i, event] of write.events.entries()) {
       const version = write.expectedVersion + i + 1
       const envelope: Envelope = {

@@ -46,12 +46,16 @@ export function openDatabase({ url, max = 10, name = 'sandtrail' }: PoolOptions)
   return pool
 }
 
-/** Runs `work` in one transaction: commits when it resolves, rolls back when it throws. */
-export async function transaction<T>(db: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
+/** Runs `work` in one transaction that `begin` opens: commits when it resolves, rolls back when it throws. */
+export async function transaction<T>(
+  db: Database,
+  work: (tx: Transaction) => Promise<T>,
+  begin = 'begin',
+): Promise<T> {
   const tx = await connect(db)
   let broken: Error | undefined
   try {
-    await tx.query('begin')
+    await tx.query(begin)
     const result = await work(tx)
     await tx.query('commit')
     return result

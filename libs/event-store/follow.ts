@@ -1,7 +1,7 @@
 /** One step along the ledger, for subscriptions and projections: events and cursor in one transaction. */
 
-import { type Database, type Transaction, transaction } from './database.js'
-import { readAll } from './read.js'
+import { type Database, type Queryable, type Transaction, transaction } from './database.js'
+import { lastPosition, readWindow } from './read.js'
 import type { RecordedEvent } from './types.js'
 
 export interface Following {
@@ -13,70 +13,81 @@ export interface Following {
   handle(tx: Transaction, event: RecordedEvent): Promise<void>
 }
 
-/** A handler may take this long between two statements: it may append elsewhere. */
-const IDLE_MS_MAX = 60_000
+/**
+ * A handler may take 60 s between two statements: it may append elsewhere. What is lost in a power cut is followed
+ * again, cursor and all, so nobody waits for the disk here.
+ */
+const BEGIN =
+  'begin; set local synchronous_commit = off; set local idle_in_transaction_session_timeout = 60000'
 
 /**
  * Handles the events of the next `limit` positions and moves the cursor behind them. Returns how many positions were
  * passed: 0 at the ledger's end, and while another process is at it.
  */
 export async function followNext(db: Database, following: Following, limit: number): Promise<number> {
-  const { table, name } = following
-  // Outside the transaction: on conflict do nothing would wait for whoever holds the row.
-  await db.query(`insert into ${table} (name) values ($1) on conflict (name) do nothing`, [name])
-  return transaction(db, async (tx) => {
-    await tx.query(`set local idle_in_transaction_session_timeout = ${IDLE_MS_MAX}`)
-    const from = await lockCursor(tx, table, name)
-    if (from === null) return 0
-    const until = await handleFrom(tx, following, from, limit)
-    if (until > from) await storePosition(tx, table, name, until)
-    return Number(until - from)
+  const passed = await transaction(
+    db,
+    async (tx) => {
+      const window = await lockWindow(tx, following, limit)
+      if (window === null) return null
+      const { from, until } = window
+      if (until > from) await handleWindow(tx, following, from, until)
+      return Number(until - from)
+    },
+    BEGIN,
+  )
+  if (passed !== null) return passed
+  return (await makeCursor(db, following)) ? followNext(db, following, limit) : 0
+}
+
+/** Handles every event from position 1 on, and leaves the cursor behind the last. */
+export async function followAll(tx: Transaction, following: Following, batch: number): Promise<void> {
+  const until = await lastPosition(tx)
+  for (let from = 0n; from < until; from += BigInt(batch)) {
+    const end = from + BigInt(batch)
+    await handleWindow(tx, following, from, end < until ? end : until)
+  }
+}
+
+async function handleWindow(
+  tx: Transaction,
+  following: Following,
+  from: bigint,
+  until: bigint,
+): Promise<void> {
+  const { table, name, types = null, handle } = following
+  for (const event of await readWindow(tx, from, until, types)) await handle(tx, event)
+  await tx.query({
+    name: `move-${table}`,
+    text: `update ${table} set position = $2, at = clock_timestamp() where name = $1`,
+    values: [name, String(until)],
   })
 }
 
-/** Handles the events after `from` in at most `limit` positions. Returns the last of these positions. */
-export async function handleFrom(
+/** Null: there is no cursor yet, or a follower in another process has it, and this one has nothing to do. */
+async function lockWindow(
   tx: Transaction,
-  { types, handle }: Following,
-  from: bigint,
+  { table, name }: Following,
   limit: number,
-): Promise<bigint> {
-  const until = await endOfWindow(tx, from, limit)
-  const window = { afterPosition: from, untilPosition: until, limit }
-  const events = await readAll(tx, types ? { ...window, types } : window)
-  for (const event of events) await handle(tx, event)
-  return until
+): Promise<{ from: bigint; until: bigint } | null> {
+  const { rows } = await tx.query<{ from: string; until: string }>({
+    name: `lock-${table}`,
+    // Positions have no gap, so the window's end is known without looking at its events.
+    text: `
+      select position as "from",
+             greatest(position, least(position + $2, (select coalesce(max(position), 0) from ledger))) as until
+      from ${table}
+      where name = $1
+      for update skip locked
+    `,
+    values: [name, limit],
+  })
+  const row = rows[0]
+  return row ? { from: BigInt(row.from), until: BigInt(row.until) } : null
 }
 
-async function lockCursor(tx: Transaction, table: string, name: string): Promise<bigint | null> {
-  // Skipped, not waited for: a follower in another process has it, and this one has nothing to do.
-  const { rows } = await tx.query<{ position: string }>(
-    `select position from ${table} where name = $1 for update skip locked`,
-    [name],
-  )
-  return rows[0] ? BigInt(rows[0].position) : null
-}
-
-export async function storePosition(
-  tx: Transaction,
-  table: string,
-  name: string,
-  position: bigint,
-): Promise<void> {
-  await tx.query(`update ${table} set position = $2, at = clock_timestamp() where name = $1`, [
-    name,
-    String(position),
-  ])
-}
-
-const END_OF_WINDOW = `
-  -- Positions have no gap, so the window's end is known without looking at its events.
-  select least($1::bigint + $2::bigint, coalesce(max(position), 0)) as position
-  from ledger
-`
-
-async function endOfWindow(tx: Transaction, from: bigint, limit: number): Promise<bigint> {
-  const { rows } = await tx.query<{ position: string }>(END_OF_WINDOW, [String(from), limit])
-  const end = BigInt(rows[0]?.position ?? 0)
-  return end > from ? end : from
+/** False: it is there already. */
+export async function makeCursor(db: Queryable, { table, name }: Following): Promise<boolean> {
+  const insert = `insert into ${table} (name) values ($1) on conflict (name) do nothing`
+  return (await db.query(insert, [name])).rowCount === 1
 }

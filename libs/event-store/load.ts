@@ -33,6 +33,8 @@ export interface Loaded<State> {
   state: State
   /** Of the newest event that is in the state; 0 for a stream that does not exist. */
   version: number
+  /** Of that event: what the next one is chained to. */
+  hash: Buffer | null
 }
 
 /** Events per query: a long stream is folded in pages of this many. */
@@ -50,17 +52,19 @@ export async function load<State>(
 ): Promise<Loaded<State>> {
   let state = aggregate.initial
   let version = 0
+  let hash: Buffer | null = null
   for (;;) {
     const page = await readStream(db, stream, { fromVersion: version + 1, limit: PAGE })
     for (const event of page) {
       if (until.tenant !== undefined && event.tenant !== until.tenant)
-        return { state: aggregate.initial, version: 0 }
-      if (until.version !== undefined && event.version > until.version) return { state, version }
-      if (until.at !== undefined && event.at > until.at) return { state, version }
+        return { state: aggregate.initial, version: 0, hash: null }
+      if (until.version !== undefined && event.version > until.version) return { state, version, hash }
+      if (until.at !== undefined && event.at > until.at) return { state, version, hash }
       state = aggregate.evolve(state, upcast(event, aggregate.upcasts))
       version = event.version
+      hash = event.hash
     }
-    if (page.length < PAGE) return { state, version }
+    if (page.length < PAGE) return { state, version, hash }
   }
 }
 

@@ -1,7 +1,7 @@
 /** A read model that follows the ledger, its checkpoint in the same transaction, and that can be built again. */
 
 import { type Database, type Transaction, transaction } from './database.js'
-import { type Following, followNext, handleFrom, storePosition } from './follow.js'
+import { type Following, followAll, followNext, makeCursor } from './follow.js'
 import { Loop } from './loop.js'
 import type { FollowerLog } from './subscription.js'
 import type { RecordedEvent } from './types.js'
@@ -55,21 +55,13 @@ export class Projector {
  */
 export async function rebuildProjection(db: Database, projection: Projection): Promise<void> {
   const following = followingOf(projection)
-  await db.query('insert into projections (name) values ($1) on conflict (name) do nothing', [
-    projection.name,
-  ])
+  await makeCursor(db, following)
   await transaction(db, async (tx) => {
     await tx.query('set local statement_timeout = 0')
     await tx.query('select position from projections where name = $1 for update', [projection.name])
     // Not truncate: that would lock the readers out.
     for (const table of projection.tables) await tx.query(`delete from ${table}`)
-    let at = 0n
-    for (;;) {
-      const until = await handleFrom(tx, following, at, BATCH)
-      if (until === at) break
-      at = until
-    }
-    await storePosition(tx, 'projections', projection.name, at)
+    await followAll(tx, following, BATCH)
   })
 }
 

@@ -59,6 +59,8 @@ export interface StreamWrite {
   stream: string
   /** The version that the decision was made on; 0 for a stream that must not exist yet. */
   expectedVersion: number
+  /** Of the event of that version, from whoever has loaded it; looked up otherwise. */
+  prevHash?: Buffer | null
   events: NewEvent[]
 }
 

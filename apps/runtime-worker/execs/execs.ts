@@ -4,8 +4,9 @@
  *   intended -> sent -> started -> closed
  *        \_______\___________\______/   cancelled, not startable, lost, sandbox ended
  *
- * `intended` and `sent` are on the disk before the agent is asked; the agent remembers every id for its life. After a
- * restart the agent's word decides: what it does not know is lost, and never asked for again.
+ * `intended` and `sent` are in the journal before the agent is asked; the agent remembers every id for its life. After
+ * a restart the agent's word decides: what it does not know is lost, and never asked for again. A power cut takes the
+ * sandbox too, so nobody waits for the disk here.
  */
 
 import type { AgentExit, AgentSession, ExecOutcome, OutputSink } from '#libs/agent-client'
@@ -92,10 +93,10 @@ export class Execs {
     return [...this.open.keys()].filter((key) => key !== MAIN_EXEC)
   }
 
-  /** Resolves once the intent is on the disk. A second delivery changes nothing. */
-  async accept(key: ExecKey, spec: ExecSpec, secrets: ExecSecrets, startByMs: number): Promise<void> {
+  /** The intent survives a kill -9 when this returns. A second delivery changes nothing. */
+  accept(key: ExecKey, spec: ExecSpec, secrets: ExecSecrets, startByMs: number): void {
     const { journal } = this.context
-    if (journal.state.execs.has(key)) return journal.sync()
+    if (journal.state.execs.has(key)) return
     const stdinBytes = secrets.stdin?.length ?? 0
     const begunMs = performance.now()
     journal.append({ kind: 'exec-intent', execId: key, spec, stdinBytes, sent: this.agent !== null })
@@ -105,7 +106,6 @@ export class Execs {
       Math.min(startByMs, TIMER_MS_MAX),
     )
     exec.disarm.push(() => clearTimeout(tooLate))
-    await journal.sync()
     execStageSeconds.observe({ stage: 'intent' }, secondsSince(begunMs))
     failpoint('exec-intended')
     if (this.agent !== null) this.launch(exec, this.agent)
@@ -281,7 +281,6 @@ export class Execs {
     const { journal } = this.context
     if (journal.state.execs.get(exec.key)?.phase === 'intended') {
       journal.append({ kind: 'exec-sent', execId: exec.key })
-      await journal.sync()
     }
     for (const disarm of exec.disarm.splice(0)) disarm()
     failpoint('exec-before-send')

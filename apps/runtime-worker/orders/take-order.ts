@@ -1,6 +1,7 @@
 /**
  * Carries out an order. It may come twice, by request and by heartbeat, in any order: each is idempotent. The reply
- * means that the order is on this host's disk; the work goes on by itself, and facts tell of it.
+ * means that the order survives this process (a create and a stop: also a power cut); the work goes on by itself, and
+ * facts tell of it.
  */
 
 import type { Order, OrderReply } from '#libs/contract'
@@ -36,7 +37,7 @@ async function carryOut(order: Order, sandboxes: Sandboxes, sealKey: SealKey): P
       await sandboxes.stop(order)
       return { ok: true }
     case 'exec':
-      await startExec(order, sandboxes, sealKey)
+      startExec(order, sandboxes, sealKey)
       return { ok: true }
     case 'cancel-exec':
       return { ok: true, known: await cancelExec(order, sandboxes) }
@@ -48,10 +49,10 @@ async function carryOut(order: Order, sandboxes: Sandboxes, sealKey: SealKey): P
   }
 }
 
-async function startExec(order: Extract<Order, { kind: 'exec' }>, sandboxes: Sandboxes, sealKey: SealKey) {
+function startExec(order: Extract<Order, { kind: 'exec' }>, sandboxes: Sandboxes, sealKey: SealKey): void {
   const { execId, spec, startByMs } = order
   const sandbox = sandboxes.expect(order.sandboxId, order.epoch)
-  await sandbox.execs.accept(execId, spec, sealKey.open(order.secrets), startByMs)
+  sandbox.execs.accept(execId, spec, sealKey.open(order.secrets), startByMs)
 }
 
 async function cancelExec(

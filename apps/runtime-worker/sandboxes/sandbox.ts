@@ -159,15 +159,15 @@ export class Sandbox implements FactSource {
     this.journal.append({ kind: 'running' }, ...slots)
     const versions = volumes.map(({ volumeId, version }) => ({ volumeId, version }))
     this.journal.report({ kind: 'sandbox-started', volumes: versions })
-    await this.startMain(secrets)
+    this.startMain(secrets)
     this.watch(this.running)
   }
 
-  private async startMain(secrets: ExecSecrets): Promise<void> {
+  private startMain(secrets: ExecSecrets): void {
     const { agent } = this.running!
     this.execs.begin(agent)
     const main = this.mainSpec()
-    if (main !== null) await this.execs.accept(MAIN_EXEC, main, secrets, Number.POSITIVE_INFINITY)
+    if (main !== null) this.execs.accept(MAIN_EXEC, main, secrets, Number.POSITIVE_INFINITY)
   }
 
   private async adopt(): Promise<void> {

@@ -91,7 +91,7 @@ export async function placeEvents(db: Queryable, lead: Lead, limit: number): Pro
     xid: string
   }
   const values = [String(lead.term), lead.position, String(lead.floor), limit]
-  const { rows } = await db.query<Row>(PLACE, values)
+  const { rows } = await db.query<Row>({ name: 'place', text: PLACE, values })
   const [first] = rows
   if (first === undefined) return null
   const placed = first.position === null ? [] : rows

@@ -6,14 +6,14 @@
 
 import type { Database, Queryable } from '../database.js'
 import { Loop } from '../loop.js'
-import { readAll } from '../read.js'
+import { readWindow } from '../read.js'
 import type { RecordedEvent } from '../types.js'
 
 /** Resolves when the broker has acknowledged all of them. */
 export type Publish = (events: RecordedEvent[]) => Promise<void>
 
 const CURSOR = 'publisher'
-const BATCH = 500
+const BATCH = 500n
 const POLL_MS = 250
 
 export class Publisher {
@@ -41,12 +41,12 @@ export class Publisher {
 
   private async publishNext(): Promise<boolean> {
     const from = await readCursor(this.db)
-    const events = await readAll(this.db, { afterPosition: from.position, limit: BATCH })
+    const events = await readWindow(this.db, from.position, from.position + BATCH)
     const last = events.at(-1)?.position
     if (last === undefined || last === null) return false
     await this.publish(events)
     await moveFrom(this.db, from, last)
-    return true
+    return BigInt(events.length) === BATCH
   }
 }
 
@@ -69,7 +69,11 @@ const READ = `
 `
 
 async function readCursor(db: Queryable): Promise<Cursor> {
-  const { rows } = await db.query<{ position: string; at: string }>(READ, [CURSOR])
+  const { rows } = await db.query<{ position: string; at: string }>({
+    name: 'read-publisher',
+    text: READ,
+    values: [CURSOR],
+  })
   const [row] = rows
   if (row === undefined) throw new Error('the cursor was just made by another publisher')
   return { position: BigInt(row.position), at: row.at }
@@ -83,7 +87,8 @@ const MOVE_FROM = `
 `
 
 async function moveFrom(db: Queryable, { position, at }: Cursor, to: bigint): Promise<void> {
-  await db.query(MOVE_FROM, [CURSOR, String(position), at, String(to)])
+  const values = [CURSOR, String(position), at, String(to)]
+  await db.query({ name: 'move-publisher', text: MOVE_FROM, values })
 }
 
 const SET_BACK = `

@@ -25,8 +25,8 @@ export interface SequencerOptions {
   trailFile: string
   signer: CheckpointSigner
   publish: Publish
-  /** After each batch: what follows the ledger in this process may look at once. */
-  onPlaced?: (lastPosition: bigint) => void
+  /** After each batch, with its streams: what follows them in this process may look at once. */
+  onPlaced?: (streams: string[]) => void
   onError?: (error: unknown) => void
 }
 
@@ -93,7 +93,7 @@ export class Sequencer {
     this.advance(lead, placed)
     if (placed.entries.length > 0) {
       this.publisher.nudge()
-      this.options.onPlaced?.(BigInt(lead.position))
+      this.options.onPlaced?.(placed.entries.map(({ stream }) => stream))
     }
     await this.follow(placed.entries, lead)
     return placed.entries.length === BATCH
