@@ -6,6 +6,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { json } from 'node:stream/consumers'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { connect } from '#libs/messaging'
 import { newCommand, TestSystem, until } from './system.js'
 
 interface Span {
@@ -245,4 +246,78 @@ test('a trace comes in by NATS too, and a refusal marks its span', async () => {
     name: 'decide sandbox.terminate',
     status: { code: 2, message: 'SANDBOX_NOT_FOUND' },
   })
+}, 60_000)
+
+test('a worker is cordoned, drained and uncordoned by an operator, and its history says by whom', async () => {
+  const [worker] = await system.json<{ workerId: string; state: string }[]>('worker', 'ls')
+  const { workerId } = worker!
+  expect(worker).toMatchObject({ state: 'active' })
+  const sandbox = await system.ok('create')
+  await system.ok('worker', 'cordon', workerId, '--reason', 'new kernel')
+  expect(await system.run(['create'])).toMatchObject({
+    code: 6,
+    stderr: expect.stringContaining('worker ls'),
+  })
+  expect((await system.run(['exec', sandbox, '--', 'true'])).code).toBe(0)
+
+  await system.ok('worker', 'drain', workerId, '--timeout', '1s')
+  expect(await system.json('worker', 'ls')).toMatchObject([{ state: 'drained', sandboxes: 0 }])
+  const stop = (await system.history(sandbox)).find(({ type }) => type === 'SandboxStopRequested')
+  expect(stop).toMatchObject({ data: { reason: 'drain' } })
+
+  await system.ok('worker', 'uncordon', workerId)
+  expect((await system.run(['run', '--', 'true'])).code).toBe(0)
+  const history = await system.history(workerId)
+  expect(history.map(({ type }) => type)).toEqual([
+    'WorkerCordoned',
+    'WorkerDrainRequested',
+    'WorkerDrained',
+    'WorkerUncordoned',
+  ])
+  expect(history[0]).toMatchObject({
+    data: { reason: 'new kernel' },
+    actor: expect.stringMatching(/^token:ak-/),
+  })
+  expect(await system.run(['verify'])).toMatchObject({ code: 0 })
+}, 60_000)
+
+test("what is an operator's is out of reach for a tenant's token and account", async () => {
+  const token = await system.ok('token', 'create', 'plain')
+  const response = await fetch(`${system.env.SANDTRAIL_URL}/v1/workers`, {
+    headers: { Authorization: `Bearer ${token}` },
+  })
+  expect(response.status).toBe(403)
+  const nats = await system.nats()
+  const asking = nats.request('req.worker.list', {}, { headers: newCommand() })
+  await expect(asking).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  await nats.close()
+
+  const { NATS_OPERATOR_USER: user, NATS_OPERATOR_PASSWORD: password } = system.env
+  const credentials = { user: user!, password: password! }
+  const operator = await connect({ servers: system.env.NATS_URL!, name: 'test', credentials })
+  const { workers } = await operator.request('req.worker.list', {}, { headers: newCommand() })
+  const [{ workerId }] = workers as [{ workerId: string }]
+  await operator.request('req.worker.uncordon', { workerId }, { headers: newCommand() })
+  await operator.close()
+}, 60_000)
+
+test('a dead letter is listed, shown, sent again and removed', async () => {
+  const nats = await system.nats()
+  const body = { image: 'base:latest', nonsense: true, env: { A: 'canary-in-dead-letter' } }
+  await nats.publishCommand('cmd.sandbox.create', body, { 'Sandtrail-Expires-At': 'not a time' })
+  await nats.close()
+  type Letter = { seq: number; reason: string; tenant: string }
+  const [letter] = await until(async () => {
+    const letters = await system.json<Letter[]>('dead-letter', 'ls')
+    return letters.length > 0 && letters
+  })
+  expect(letter).toMatchObject({ tenant: 'default', reason: expect.stringContaining('INVALID_ARGUMENT') })
+  const shown = await system.ok('dead-letter', 'show', String(letter!.seq))
+  expect(shown).toContain('nonsense')
+  expect(shown).not.toContain('canary')
+  // It never had an id, so nobody would hear of its refusal.
+  const redriven = await system.run(['dead-letter', 'redrive', String(letter!.seq)])
+  expect(redriven).toMatchObject({ code: 2, stderr: expect.stringContaining('dead-letter rm') })
+  await system.ok('dead-letter', 'rm', String(letter!.seq))
+  expect(await system.json('dead-letter', 'ls')).toEqual([])
 }, 60_000)

@@ -52,6 +52,7 @@ export function buildProgram(): Command {
   addTrailCommands(program)
   addStoreCommands(program)
   addServerCommands(program)
+  addOperatorCommands(program)
   return program
 }
 
@@ -264,6 +265,58 @@ function addServerCommands(program: Command): void {
     .description('check that each part can be reached, and say what to do')
     .addOption(output())
     .action(async (flags) => (await import('./commands/doctor.js')).doctor(flags))
+}
+
+function addOperatorCommands(program: Command): void {
+  const worker = program.command('worker').description("workers; needs an operator's token")
+  const workers = () => import('./commands/worker.js')
+  worker
+    .command('ls')
+    .addOption(output())
+    .action(async (flags) => (await workers()).listWorkers(flags))
+  worker
+    .command('cordon')
+    .description('let no new sandbox go there; what runs goes on')
+    .argument('<worker>')
+    .option('--reason <text>', 'stands in the event')
+    .action(async (id, flags) => (await workers()).cordon(id, flags))
+  worker
+    .command('uncordon')
+    .description('let sandboxes go there again')
+    .argument('<worker>')
+    .action(async (id) => (await workers()).uncordon(id))
+  worker
+    .command('drain')
+    .description('cordon it and wait until it is empty')
+    .argument('<worker>')
+    .option('--timeout <duration>', 'terminate what still runs after so long', parseDuration)
+    .option('--reason <text>', 'stands in the event')
+    .option('--no-wait', 'return at once; the drain goes on')
+    .action(async (id, flags) => (await workers()).drain(id, flags))
+
+  const letter = program
+    .command('dead-letter')
+    .description("queued commands that could not be handled; needs an operator's token")
+  const letters = () => import('./commands/dead-letter.js')
+  letter
+    .command('ls')
+    .addOption(output())
+    .action(async (flags) => (await letters()).listDeadLetters(flags))
+  letter
+    .command('show')
+    .description('headers and body, without values of env and stdin')
+    .argument('<number>')
+    .action(async (number) => (await letters()).showDeadLetter(number))
+  letter
+    .command('redrive')
+    .description('queue them again under their own command ids')
+    .argument('<number...>')
+    .action(async (numbers) => (await letters()).redriveDeadLetters(numbers))
+  letter
+    .command('rm')
+    .description('remove them for good')
+    .argument('<number...>')
+    .action(async (numbers) => (await letters()).removeDeadLetters(numbers))
 }
 
 function withSandboxFlags(command: Command): Command {

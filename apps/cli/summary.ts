@@ -36,6 +36,9 @@ const SUMMARIES: Record<string, (data: Data) => string> = {
   SnapshotRequested: (data) => `of ${data.sandboxId}`,
   SnapshotCompleted: (data) => `${data.imageId} in ${data.tookMs} ms`,
   SnapshotFailed: (data) => `${data.code}: ${data.message}`,
+  WorkerCordoned: (data) => String(data.reason ?? ''),
+  WorkerDrainRequested: ({ reason, timeoutMs }) =>
+    `${timeoutMs === null ? 'no limit' : `within ${Number(timeoutMs) / 1000} s`}${reason === null ? '' : `: ${reason}`}`,
   VolumeCreated: (data) => String(data.name),
   VolumeCommitRequested: (data) => `by ${data.sandboxId}`,
   VolumeCommitted: (data) => {

@@ -77,3 +77,15 @@ export interface Volume {
     overwritten: string[]
   }[]
 }
+
+export interface Worker {
+  workerId: string
+  state: 'active' | 'cordoned' | 'draining' | 'drained' | 'lost'
+  hostname: string | null
+  sandboxes: number
+  capacity: { cpuMillis: number; memoryBytes: number }
+  reserved: { cpuMillis: number; memoryBytes: number }
+  poolFreeBytes: number
+  heartbeatAgeMs: number
+  drainDeadline: string | null
+}

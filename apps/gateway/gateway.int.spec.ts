@@ -43,6 +43,24 @@ const exec = async (sandboxId: string, body: object = {}): Promise<string> => {
 
 describe('who may call', () => {
   test.each([
+    ['GET', '/v1/workers'],
+    ['GET', `/v1/workers/${WORKER}`],
+    ['GET', `/v1/workers/${WORKER}/history`],
+    ['POST', `/v1/workers/${WORKER}/cordon`],
+    ['POST', `/v1/workers/${WORKER}/uncordon`],
+    ['POST', `/v1/workers/${WORKER}/drain`],
+    ['GET', '/v1/dead-letters'],
+    ['GET', '/v1/dead-letters/1'],
+    ['POST', '/v1/dead-letters/1/redrive'],
+    ['DELETE', '/v1/dead-letters/1'],
+  ])('%s %s is for operators alone', async (method, path) => {
+    expect(await gateway.ask(method, path)).toMatchObject({
+      status: 403,
+      body: { error: { code: 'PERMISSION_DENIED' } },
+    })
+  })
+
+  test.each([
     ['no token', {}],
     ['another scheme', { authorization: 'Basic abc' }],
     ['an unknown token', { authorization: `Bearer st_ak-${'a'.repeat(16)}_as-${'b'.repeat(32)}` }],

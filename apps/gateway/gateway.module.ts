@@ -4,6 +4,7 @@ import { type DynamicModule, Module } from '@nestjs/common'
 import { APP_FILTER, APP_GUARD } from '@nestjs/core'
 import { Gateway } from './gateway.js'
 import { AuthGuard } from './http/auth.js'
+import { DeadLettersController } from './http/dead-letters.controller.js'
 import { ErrorFilter } from './http/error-filter.js'
 import { EventsController } from './http/events.controller.js'
 import { ExecsController } from './http/execs.controller.js'
@@ -12,6 +13,7 @@ import { SandboxesController } from './http/sandboxes.controller.js'
 import { SystemController } from './http/system.controller.js'
 import { TokensController } from './http/tokens.controller.js'
 import { VolumesController } from './http/volumes.controller.js'
+import { WorkersController } from './http/workers.controller.js'
 import { ReadsController } from './reads/reads.controller.js'
 
 export const CONTROLLERS = [
@@ -22,6 +24,8 @@ export const CONTROLLERS = [
   EventsController,
   TokensController,
   SystemController,
+  WorkersController,
+  DeadLettersController,
 ]
 
 @Module({})

@@ -8,6 +8,7 @@ import { createSandbox } from './create-sandbox.js'
 import { requestExec, signalExec } from './exec-commands.js'
 import type { EndedExec } from './exec-waiters.js'
 import { stopSandbox } from './terminate-sandbox.js'
+import { cordonWorker, drainWorker, uncordonWorker } from './workers.js'
 
 export const commands = new CommandTable<Scheduler>()
   .add('sandbox.create', COMMANDS['sandbox.create'], createSandbox)
@@ -16,6 +17,9 @@ export const commands = new CommandTable<Scheduler>()
   .add('sandbox.terminate', COMMANDS['sandbox.terminate'], (scheduler, command) =>
     stopSandbox(scheduler, command, 'terminate'),
   )
+  .add('worker.cordon', COMMANDS['worker.cordon'], cordonWorker)
+  .add('worker.uncordon', COMMANDS['worker.uncordon'], uncordonWorker)
+  .add('worker.drain', COMMANDS['worker.drain'], drainWorker)
 
 /** `sandbox.exec` with `waitMs`: `exec` tells how it ended, or is null when it still runs by then. */
 export async function runExec(

@@ -30,8 +30,8 @@ export const POOL_WATERMARK_BYTES = 1024 ** 3
 export function proposeWorkers(workers: readonly WorkerLoad[], need: Need): WorkerId[] {
   const active = workers.filter((worker) => worker.active)
   if (active.length === 0) {
-    throw new SandtrailError('NO_CAPACITY', 'no worker is there', {
-      hint: 'start a runtime-worker, see `sandtrail doctor`',
+    throw new SandtrailError('NO_CAPACITY', 'no worker takes sandboxes now', {
+      hint: 'start a runtime-worker, or uncordon one: `sandtrail worker ls`, `sandtrail doctor`',
     })
   }
   const homes = new Set(need.volumes.map((volume) => volume.home))

@@ -1,6 +1,7 @@
 import { type DynamicModule, Module } from '@nestjs/common'
 import { SCHEDULER, type Scheduler } from './context.js'
 import { Heartbeats } from './heartbeat.js'
+import { OperatorController } from './operator.controller.js'
 import { SandboxController } from './sandbox.controller.js'
 import { WorkerController } from './worker.controller.js'
 
@@ -9,7 +10,7 @@ export class SchedulerModule {
   static with(scheduler: Scheduler, heartbeats: Heartbeats): DynamicModule {
     return {
       module: SchedulerModule,
-      controllers: [SandboxController, WorkerController],
+      controllers: [SandboxController, WorkerController, OperatorController],
       providers: [
         { provide: SCHEDULER, useValue: scheduler },
         { provide: Heartbeats, useValue: heartbeats },

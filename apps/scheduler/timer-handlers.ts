@@ -11,11 +11,13 @@ import { cancelOverdueExec } from './overdue-exec.js'
 import { loadExec, loadSandbox } from './resolve.js'
 import { systemCommand } from './system-command.js'
 import { stopSandbox } from './terminate-sandbox.js'
+import { DRAIN_TIMER, driveDrain } from './workers.js'
 
 /** What each kind does. Throwing re-arms the timer with a backoff; resolving means that it may go. */
 export function timerHandlers(scheduler: Scheduler): Record<string, (timer: FiredTimer) => Promise<void>> {
   const { db } = scheduler
   return {
+    [DRAIN_TIMER]: (timer) => driveDrain(scheduler, timer),
     'sandbox-start-deadline': async ({ tenant, commandId, payload }) => {
       const sandboxId = payload.sandboxId as SandboxId
       const { state } = await loadSandbox(db, tenant, sandboxId)

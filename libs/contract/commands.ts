@@ -125,6 +125,19 @@ export const volumeCommit = z.strictObject({ sandboxId: id('sb'), volume: text(6
 export const volumeReload = z.strictObject({ sandboxId: id('sb'), volume: text(64) })
 export const volumeRemove = z.strictObject({ volume: text(64) })
 
+/** Operators' commands. */
+export const workerCordon = z.strictObject({ workerId: id('wk'), reason: text(256).nullable().default(null) })
+export const workerUncordon = z.strictObject({ workerId: id('wk') })
+export const workerDrain = workerCordon.extend({
+  /** After it, what still runs is terminated; null: it is waited for, however long. */
+  timeoutMs: z
+    .int()
+    .min(0)
+    .max(7 * 24 * 3_600_000)
+    .nullable()
+    .default(null),
+})
+
 /** Every command, by aggregate and verb: `req.<key>` and `cmd.<key>`. */
 export const COMMANDS = {
   'sandbox.create': sandboxCreate,
@@ -138,6 +151,9 @@ export const COMMANDS = {
   'volume.commit': volumeCommit,
   'volume.reload': volumeReload,
   'volume.remove': volumeRemove,
+  'worker.cordon': workerCordon,
+  'worker.uncordon': workerUncordon,
+  'worker.drain': workerDrain,
 } as const
 
 export type CommandName = keyof typeof COMMANDS

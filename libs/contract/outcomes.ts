@@ -12,6 +12,7 @@ export interface Accepted {
   snapshotId?: string
   volumeId?: string
   commitId?: string
+  workerId?: string
 }
 
 /** By when a command may be accepted at the latest, from now. */

@@ -6,6 +6,7 @@ import { IMAGE_TRANSITIONS } from './image/index.js'
 import { SANDBOX_TRANSITIONS } from './sandbox/index.js'
 import { SNAPSHOT_TRANSITIONS } from './snapshot/index.js'
 import { VOLUME_TRANSITIONS } from './volume/index.js'
+import { WORKER_TRANSITIONS } from './worker/index.js'
 
 function table(name: string, steps: readonly Transition<string>[]): string {
   const rows = steps.map(({ from, event, to }) => `| ${from} | ${event} | ${to} |`)
@@ -23,6 +24,7 @@ const PAGE = [
   table('Image', IMAGE_TRANSITIONS),
   table('Snapshot', SNAPSHOT_TRANSITIONS),
   table('Volume', VOLUME_TRANSITIONS),
+  table('Worker', WORKER_TRANSITIONS),
 ].join('\n')
 
 test('docs/lifecycles.md prints the tables that the code obeys', () => {

@@ -70,6 +70,7 @@ export {
 } from './tables/tokens.js'
 export { hasUploaded, noteUpload } from './tables/uploads.js'
 export {
+  cordonClaim,
   findWorker,
   heartbeatWorker,
   listWorkers,

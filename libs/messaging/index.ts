@@ -6,6 +6,12 @@ export {
   DEAD_DELIVERIES_HEADER,
   DEAD_REASON_HEADER,
   DEAD_SUBJECT_HEADER,
+  type DeadLetter,
+  type DeadLetterBody,
+  listDeadLetters,
+  readDeadLetter,
+  redriveDeadLetter,
+  removeDeadLetter,
 } from './dead-letters.js'
 export { ErrorsPassThrough } from './error-filter.js'
 export {

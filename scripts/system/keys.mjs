@@ -8,6 +8,8 @@ import { join } from 'node:path'
 
 /** The tenant that a fresh installation has. */
 export const TENANT = 'default'
+/** Whose account on the broker is the operators'. */
+export const PLATFORM = 'platform'
 
 /**
  * @typedef {{ user: string, password: string }} Login
@@ -18,8 +20,8 @@ export const TENANT = 'default'
  * Makes what is missing.
  *
  * @param {string} dir state directory of the system @param {number} workers
- * @returns {Promise<{ path: (name: string) => string, platform: Login, tenant: Login, service: Login, auditor: Login,
- *   workers: WorkerIdentity[] }>}
+ * @returns {Promise<{ path: (name: string) => string, platform: Login, operator: Login, tenant: Login, service: Login,
+ *   auditor: Login, workers: WorkerIdentity[] }>}
  */
 export async function ensureKeys(dir, workers) {
   const home = join(dir, 'keys')
@@ -32,6 +34,7 @@ export async function ensureKeys(dir, workers) {
   return {
     path,
     platform: ensureLogin(path('platform.json'), 'platform'),
+    operator: ensureLogin(path('operator.json'), 'operator'),
     tenant: ensureLogin(path(`tenant-${TENANT}.json`), TENANT),
     service: ensureLogin(path('database-service.json'), 'sandtrail_services'),
     auditor: ensureLogin(path('database-auditor.json'), 'sandtrail_audit'),

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openDatabase } from './database.mjs'
-import { ensureKeys, once, TENANT } from './keys.mjs'
+import { ensureKeys, once, PLATFORM, TENANT } from './keys.mjs'
 import { removeLeftovers } from './leftovers.mjs'
 import { startNats } from './nats.mjs'
 import { mountPool } from './pool.mjs'
@@ -119,6 +119,8 @@ async function start(dir, isPrivate, options) {
     NATS_URL: natsUrl,
     NATS_USER: keys.tenant.user,
     NATS_PASSWORD: keys.tenant.password,
+    NATS_OPERATOR_USER: keys.operator.user,
+    NATS_OPERATOR_PASSWORD: keys.operator.password,
     DATABASE_URL: auditorUrl,
     ...(ownServer ? { DATABASE_ADMIN_URL: adminUrl } : {}),
     SANDTRAIL_TRAIL_FILE: join(dir, 'trail', 'trail.jsonl'),
@@ -188,7 +190,10 @@ async function openNats(dir, keys, log) {
 /** @param {Awaited<ReturnType<typeof ensureKeys>>} keys */
 export function natsAccounts(keys) {
   return {
-    tenants: [{ name: TENANT, users: [keys.tenant] }],
+    tenants: [
+      { name: TENANT, users: [keys.tenant] },
+      { name: PLATFORM, users: [keys.operator] },
+    ],
     platformUsers: [keys.platform],
     workers: keys.workers.map(({ id, nkeyPublic }) => ({ id, nkeyPublic })),
   }
@@ -199,7 +204,7 @@ async function firstToken(path, databaseUrl) {
   if (!existsSync(path)) {
     const bootstrap = join(CLONE, 'dist', 'apps', 'gateway', 'bootstrap.js')
     const env = { ...process.env, SANDTRAIL_DATABASE_URL: databaseUrl }
-    const token = (await sh(process.execPath, [bootstrap, TENANT], { env })).trim()
+    const token = (await sh(process.execPath, [bootstrap, TENANT, '--operator'], { env })).trim()
     once(path, () => token)
   }
   return readFileSync(path, 'utf8')

@@ -3,6 +3,7 @@
 import { z } from 'zod'
 import type { Accepted } from '#libs/contract'
 import type { ErrorBody, ExecSpec, SandboxSpec } from '#libs/domain'
+import type { DeadLetterBody } from '#libs/messaging'
 import type { Health } from '../health.js'
 import type { ImageView } from '../images.js'
 import type { SnapshotMade } from '../snapshots.js'
@@ -11,6 +12,7 @@ import type { EventView } from '../views/event.js'
 import type { ExecView } from '../views/exec.js'
 import type { SandboxView } from '../views/sandbox.js'
 import type { VolumeView } from '../volumes.js'
+import type { WorkerView } from '../workers.js'
 import type { Principal } from './auth.js'
 
 /** A schema whose fields are those of `T`, no more and no less; ids are strings here. */
@@ -38,6 +40,7 @@ const acceptedFields = {
   snapshotId: id.optional(),
   volumeId: id.optional(),
   commitId: id.optional(),
+  workerId: id.optional(),
 }
 const AcceptedAnswer = shape<Accepted>()(acceptedFields)
 
@@ -163,6 +166,32 @@ const Volume = shape<VolumeView>()({
 
 const row = z.record(text, z.unknown())
 
+const resources = z.object({ cpuMillis: count, memoryBytes: count, diskBytes: count })
+const Worker = shape<WorkerView>()({
+  workerId: id,
+  state: z.enum(['active', 'cordoned', 'draining', 'drained', 'lost']),
+  cordoned: z.boolean(),
+  hostname: orNull(text),
+  version: orNull(text),
+  sandboxes: count,
+  stopping: count,
+  capacity: resources,
+  reserved: resources,
+  poolFreeBytes: count,
+  heartbeatAgeMs: count,
+  drainDeadline: orNull(time),
+})
+const deadLetter = {
+  seq: count,
+  subject: text,
+  tenant: orNull(text),
+  commandId: orNull(text),
+  deadAt: orNull(time),
+  deliveries: orNull(count),
+  reason: text,
+  bytes: count,
+}
+
 /** Every schema that an answer of the API refers to. */
 export const ANSWERS = {
   Error: z.object({
@@ -200,12 +229,17 @@ export const ANSWERS = {
     images: z.array(row),
     volumes: z.array(row),
   }),
+  Worker,
+  WorkerList: z.object({ workers: z.array(Worker) }),
+  DeadLetter: shape<DeadLetterBody>()({ ...deadLetter, headers: z.record(text, text), body: orNull(row) }),
+  DeadLetterList: z.object({ deadLetters: z.array(z.object(deadLetter)), next: orNull(count) }),
+  Redriven: z.object({ ok: z.literal(true), subject: text }),
   VerifyReport: row,
   Health: shape<Health>()({
     ok: z.boolean(),
     checks: z.array(z.object({ name: text, ok: z.boolean(), detail: text, hint: orNull(text) })),
   }),
-  Principal: shape<Principal>()({ tenant: text, tokenId: id }),
+  Principal: shape<Principal>()({ tenant: text, tokenId: id, operator: z.boolean() }),
   TokenMade: z.object({ id, name: text, token: text }),
   TokenList: z.object({ tokens: z.array(row) }),
   Document: row,

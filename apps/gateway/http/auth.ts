@@ -9,18 +9,24 @@ import { parseToken } from '../token.js'
 export interface Principal {
   tenant: string
   tokenId: string
+  /** May administer workers. */
+  operator: boolean
 }
 
 const PUBLIC = 'sandtrail:public'
 /** Marks a handler that answers without a token. */
 export const Public = () => SetMetadata(PUBLIC, true)
 
+const OPERATOR = 'sandtrail:operator'
+/** Marks a handler that answers an operator's token only. */
+export const Operator = () => SetMetadata(OPERATOR, true)
+
 const principals = new WeakMap<Request, Principal>()
 
 export class AuthGuard implements CanActivate {
   constructor(private readonly db: Database) {}
 
-  /** @throws Rejected UNAUTHENTICATED */
+  /** @throws Rejected UNAUTHENTICATED, PERMISSION_DENIED */
   async canActivate(context: ExecutionContext): Promise<boolean> {
     if (Reflect.getMetadata(PUBLIC, context.getHandler()) === true) return true
     const request = context.switchToHttp().getRequest<Request>()
@@ -29,7 +35,13 @@ export class AuthGuard implements CanActivate {
     const bearer = parseToken(text)
     const token = bearer === null ? null : await findToken(this.db, bearer.secret, bearer.id)
     if (token === null) throw unauthenticated('the token is not valid, or was revoked')
-    principals.set(request, { tenant: token.tenant, tokenId: token.id })
+    const { tenant, id: tokenId, operator } = token
+    principals.set(request, { tenant, tokenId, operator })
+    if (Reflect.getMetadata(OPERATOR, context.getHandler()) === true && !operator) {
+      throw new Rejected('PERMISSION_DENIED', 'only an operator may do this', {
+        hint: 'use the token that set-up made, or have an operator make one',
+      })
+    }
     return true
   }
 }

@@ -6,6 +6,7 @@ import { CODES } from '#libs/domain'
 import { ANSWERS, type AnswerName } from './answers.js'
 import {
   AT_QUERY,
+  DEAD_LETTERS_QUERY,
   EVENTS_QUERY,
   FLEET_QUERY,
   IMPORT_QUERY,
@@ -18,6 +19,7 @@ import {
   VERIFY_QUERY,
   WAIT_QUERY,
 } from './queries.js'
+import { cordonBody, drainBody } from './workers.controller.js'
 
 interface Route {
   summary: string
@@ -174,6 +176,47 @@ export const ROUTES: Record<string, Route> = {
     query: FLEET_QUERY,
     answer: 'Fleet',
   },
+  'GET /v1/workers': { summary: 'List workers. For operators.', answer: 'WorkerList' },
+  'GET /v1/workers/{worker}': { summary: 'A worker by id. For operators.', answer: 'Worker' },
+  'GET /v1/workers/{worker}/history': {
+    summary: 'Who cordoned, drained and uncordoned it. For operators.',
+    answer: 'StreamHistory',
+  },
+  'POST /v1/workers/{worker}/cordon': {
+    summary: 'No new sandbox goes there; what runs goes on. For operators.',
+    body: cordonBody,
+    answer: 'Accepted',
+    status: 202,
+    command: true,
+  },
+  'POST /v1/workers/{worker}/uncordon': {
+    summary: 'Sandboxes may go there again. For operators.',
+    answer: 'Accepted',
+    status: 202,
+    command: true,
+  },
+  'POST /v1/workers/{worker}/drain': {
+    summary: 'Cordon it until it is empty; what runs after `timeoutMs` is terminated. For operators.',
+    body: drainBody,
+    answer: 'Accepted',
+    status: 202,
+    command: true,
+  },
+  'GET /v1/dead-letters': {
+    summary: 'Queued commands that nobody could handle, oldest first. For operators.',
+    query: DEAD_LETTERS_QUERY,
+    answer: 'DeadLetterList',
+  },
+  'GET /v1/dead-letters/{seq}': {
+    summary: 'One with headers and body; values of env and stdin are left out. For operators.',
+    answer: 'DeadLetter',
+  },
+  'POST /v1/dead-letters/{seq}/redrive': {
+    summary: 'Queue it again under its own command id, with a new expiry. For operators.',
+    answer: 'Redriven',
+    status: 202,
+  },
+  'DELETE /v1/dead-letters/{seq}': { summary: 'Remove it for good. For operators.', answer: 'Ok' },
   'GET /v1/verify': { summary: 'Verify the trail.', query: VERIFY_QUERY, answer: 'VerifyReport' },
   'GET /v1/health': { summary: 'Whether each part of the system answers.', answer: 'Health' },
   'GET /v1/whoami': { summary: 'Tenant and id of the token.', answer: 'Principal' },

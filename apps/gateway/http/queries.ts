@@ -40,6 +40,11 @@ export const EVENTS_QUERY = {
 
 export const FLEET_QUERY = { at: moment.optional() }
 
+export const DEAD_LETTERS_QUERY = {
+  after: wholeNumber(0, Number.MAX_SAFE_INTEGER).default(0),
+  limit: wholeNumber(1, 100).default(100),
+}
+
 export const VERIFY_QUERY = { stream: z.string().max(200).optional() }
 
 export const tokenBody = z.strictObject({

@@ -12,6 +12,7 @@ import { readExec, readSandbox } from '../lookup.js'
 import { readOutputPiece } from '../output.js'
 import { readSandboxList } from '../sandbox-list.js'
 import { messageOf } from '../views/event.js'
+import { readWorkers } from '../workers.js'
 
 /** A reply is at most 1 MiB: 256 KiB are 342 KiB as base64. */
 const PIECE_BYTES_MAX = 256 * 1024
@@ -88,6 +89,12 @@ export class ReadsController {
     const { execId, ...range } = parseBody(outputBody, body)
     const piece = await readOutputPiece(this.gateway, tenant, execId, range)
     return { dataBase64: piece.data.toString('base64'), offset: piece.offset, end: piece.end }
+  }
+
+  /** The platform's own subject: for operators. */
+  @MessagePattern({ request: 'v1.platform.req.worker.list' })
+  async listWorkers() {
+    return { workers: await readWorkers(this.gateway.db) }
   }
 
   @MessagePattern({ request: 'v1.*.req.events.read' })

@@ -1,12 +1,19 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { TENANT_RATES_DEFAULT } from '#libs/domain'
+import { PLATFORM_TENANT, TENANT_RATES_DEFAULT } from '#libs/domain'
 import { append } from '../append.js'
 import { createTestDatabase, type TestDatabase } from '../testing.js'
 import { request, sandboxId } from '../testing-requests.js'
 import { findLive, listLive } from './live.js'
 import { ensureTenant, findTenant, findTenantRates, setTenantLimits } from './tenants.js'
 import { createToken, findToken, listTokens, revokeToken } from './tokens.js'
-import { findWorker, heartbeatWorker, listWorkers, setWorkerState, upsertWorker } from './workers.js'
+import {
+  cordonClaim,
+  findWorker,
+  heartbeatWorker,
+  listWorkers,
+  setWorkerState,
+  upsertWorker,
+} from './workers.js'
 
 let db: TestDatabase
 beforeAll(async () => {
@@ -22,7 +29,7 @@ const report = (workerId: string) => ({
   info: { runtimes: ['gvisor'] },
 })
 
-test('a worker is registered, heard, cordoned, lost, and active again when it comes back', async () => {
+test('a worker is registered, heard, lost, and active again when it comes back; its cordon stays', async () => {
   expect(await heartbeatWorker(db.pool, 'wk-1')).toBeNull()
   expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({
     ...report('wk-1'),
@@ -32,11 +39,16 @@ test('a worker is registered, heard, cordoned, lost, and active again when it co
   })
   expect(await heartbeatWorker(db.pool, 'wk-1', 5)).toBe('active')
   expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ poolFreeBytes: 5 })
-  expect(await setWorkerState(db.pool, 'wk-1', 'cordoned')).toBe(true)
-  expect(await setWorkerState(db.pool, 'wk-1', 'lost', ['active'])).toBe(false)
-  expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'cordoned' })
+  expect(await setWorkerState(db.pool, 'wk-1', 'lost', ['lost'])).toBe(false)
   await setWorkerState(db.pool, 'wk-1', 'lost')
+  expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ state: 'lost', cordoned: false })
   expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'active' })
+  const claims = { take: [cordonClaim('wk-1')] }
+  await append(db.pool, { ...request({ stream: 'wk-1', claims }), tenant: PLATFORM_TENANT })
+  expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ state: 'cordoned', cordoned: true })
+  await setWorkerState(db.pool, 'wk-1', 'lost')
+  expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ state: 'lost', cordoned: true })
+  expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'cordoned' })
 })
 
 test('the age of a heartbeat is counted by the database', async () => {

@@ -1,10 +1,18 @@
 /** Workers as the scheduler knows them: what they have, what is taken, when they were last heard. */
 
+import { PLATFORM_TENANT } from '#libs/domain'
 import type { Queryable } from '../database.js'
-import type { JsonObject, Resources } from '../types.js'
+import type { Claim, JsonObject, Resources } from '../types.js'
 
 /** `active` takes sandboxes, `cordoned` keeps those it has, `lost` has not been heard for the whole grace. */
 export type WorkerState = 'active' | 'cordoned' | 'lost'
+
+/** Held by a worker that is to get no new sandbox: taken and released with the event that says so. */
+export function cordonClaim(workerId: string): Claim {
+  return { kind: CORDON, key: workerId, holder: workerId }
+}
+
+const CORDON = 'worker-cordon'
 
 export interface WorkerReport {
   workerId: string
@@ -21,6 +29,8 @@ export interface WorkerReport {
 export interface Worker {
   workerId: string
   state: WorkerState
+  /** Also of one that is lost: a cordon stays until it is taken away. */
+  cordoned: boolean
   incarnation: string | null
   capacity: Resources
   cpuFactor: number
@@ -33,12 +43,12 @@ export interface Worker {
 }
 
 const UPSERT = `
-  -- A lost worker that comes back is active again; a cordon stays until it is taken away.
+  -- A lost worker that comes back is active again; its cordon is a claim, which this does not touch.
   insert into workers as w (worker_id, state, incarnation, capacity_cpu_millis, capacity_memory_bytes,
                             capacity_disk_bytes, cpu_factor, pool_free_bytes, info)
   values ($1, 'active', $2, $3, $4, $5, $6, $7, $8)
   on conflict (worker_id) do update
-  set state = case w.state when 'lost' then 'active' else w.state end,
+  set state = 'active',
       incarnation = excluded.incarnation,
       capacity_cpu_millis = excluded.capacity_cpu_millis,
       capacity_memory_bytes = excluded.capacity_memory_bytes,
@@ -47,7 +57,8 @@ const UPSERT = `
       pool_free_bytes = excluded.pool_free_bytes,
       info = excluded.info,
       heartbeat_at = clock_timestamp()
-  returning *, 0::double precision as heartbeat_age_ms
+  returning *, 0::double precision as heartbeat_age_ms,
+            exists (select from claims where tenant = $9 and kind = $10 and key = w.worker_id) as cordoned
 `
 
 /** Registers the worker, or renews all that is known of it, heartbeat included. */
@@ -63,6 +74,8 @@ export async function upsertWorker(db: Queryable, report: WorkerReport): Promise
     cpuFactor,
     poolFreeBytes,
     JSON.stringify(info),
+    PLATFORM_TENANT,
+    CORDON,
   ]
   const { rows } = await db.query<WorkerRow>(UPSERT, values)
   return toWorker(rows[0] as WorkerRow)
@@ -80,28 +93,32 @@ export async function heartbeatWorker(
   db: Queryable,
   workerId: string,
   poolFreeBytes?: number,
-): Promise<WorkerState | null> {
+): Promise<StoredState | null> {
   const values = [workerId, poolFreeBytes ?? null]
-  const { rows } = await db.query<{ state: WorkerState }>({ name: 'heartbeat', text: HEARTBEAT, values })
+  const { rows } = await db.query<{ state: StoredState }>({ name: 'heartbeat', text: HEARTBEAT, values })
   return rows[0]?.state ?? null
 }
 
 const LIST = `
-  select *, extract(epoch from clock_timestamp() - heartbeat_at)::double precision * 1000 as heartbeat_age_ms
-  from workers
+  select w.*, extract(epoch from clock_timestamp() - heartbeat_at)::double precision * 1000 as heartbeat_age_ms,
+         exists (select from claims c where c.tenant = $2 and c.kind = $3 and c.key = w.worker_id) as cordoned
+  from workers w
   where $1::text is null or worker_id = $1
   order by worker_id
 `
 
 export async function listWorkers(db: Queryable): Promise<Worker[]> {
-  const { rows } = await db.query<WorkerRow>(LIST, [null])
+  const { rows } = await db.query<WorkerRow>(LIST, [null, PLATFORM_TENANT, CORDON])
   return rows.map(toWorker)
 }
 
 export async function findWorker(db: Queryable, workerId: string): Promise<Worker | null> {
-  const { rows } = await db.query<WorkerRow>(LIST, [workerId])
+  const { rows } = await db.query<WorkerRow>(LIST, [workerId, PLATFORM_TENANT, CORDON])
   return rows[0] ? toWorker(rows[0]) : null
 }
+
+/** What the row itself has. */
+type StoredState = Exclude<WorkerState, 'cordoned'>
 
 const SET_STATE = `
   update workers
@@ -113,8 +130,8 @@ const SET_STATE = `
 export async function setWorkerState(
   db: Queryable,
   workerId: string,
-  state: WorkerState,
-  from?: WorkerState[],
+  state: StoredState,
+  from?: StoredState[],
 ): Promise<boolean> {
   const { rowCount } = await db.query(SET_STATE, [workerId, state, from ?? null])
   return rowCount === 1
@@ -123,7 +140,8 @@ export async function setWorkerState(
 /** bigint columns arrive as text. They are below 2^53: bytes and millicores of one host. */
 interface WorkerRow {
   worker_id: string
-  state: WorkerState
+  state: StoredState
+  cordoned: boolean
   incarnation: string | null
   capacity_cpu_millis: string
   capacity_memory_bytes: string
@@ -141,7 +159,8 @@ interface WorkerRow {
 function toWorker(row: WorkerRow): Worker {
   return {
     workerId: row.worker_id,
-    state: row.state,
+    state: row.state === 'active' && row.cordoned ? 'cordoned' : row.state,
+    cordoned: row.cordoned,
     incarnation: row.incarnation,
     capacity: {
       cpuMillis: Number(row.capacity_cpu_millis),
