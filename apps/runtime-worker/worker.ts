@@ -9,7 +9,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { NestFactory } from '@nestjs/core'
 import type { MicroserviceOptions } from '@nestjs/microservices'
-import type { Heartbeat, HeartbeatReply, ReportReply } from '#libs/contract'
+import { type Heartbeat, type HeartbeatReply, parseOrder, type ReportReply } from '#libs/contract'
 import {
   connect,
   controlSubject,
@@ -25,7 +25,6 @@ import { DataPlane } from './data-plane/server.js'
 import { HeartbeatLoop } from './heartbeat.js'
 import { startJanitor } from './janitor.js'
 import { watchControlPlane, watchHost } from './metrics.js'
-import { parseOrder } from './orders/order.js'
 import { loadSealKey, type SealKey } from './orders/secrets.js'
 import { takeOrder } from './orders/take-order.js'
 import { Outbox } from './outbox/outbox.js'

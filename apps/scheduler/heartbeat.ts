@@ -108,5 +108,5 @@ function forUnwanted(heartbeat: Heartbeat, live: LiveSandbox[]): Order[] {
   const wanted = new Set(live.map(({ sandboxId, epoch }) => `${sandboxId}/${epoch}`))
   return heartbeat.sandboxes
     .filter((sandbox) => !isEnding(sandbox) && !wanted.has(`${sandbox.sandboxId}/${sandbox.epoch}`))
-    .map(({ sandboxId, epoch }) => stopOrder('', sandboxId, epoch, 'ended'))
+    .map(({ tenant, sandboxId, epoch }) => stopOrder(tenant, sandboxId, epoch, 'ended'))
 }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { startTestScheduler, type TestScheduler, type TestWorker } from './testing.js'
+import { startTestScheduler, TENANT, type TestScheduler, type TestWorker } from './testing.js'
 
 const GRACE_MS = 3_000
 let scheduler: TestScheduler
@@ -32,7 +32,7 @@ test('a worker that stays silent loses its sandboxes and their execs, and tells 
   expect(lost?.data).toMatchObject({ mayHaveRun: true })
 
   // It comes back with the sandbox still there: it is told to end it, and what it staged is not lost.
-  worker.sandboxes = [{ sandboxId: sandboxId as `sb-${string}`, epoch: 1, state: 'running' }]
+  worker.sandboxes = [{ sandboxId: sandboxId as `sb-${string}`, tenant: TENANT, epoch: 1, state: 'running' }]
   expect(await worker.heartbeat()).toMatchObject([{ kind: 'stop', sandboxId, epoch: 1 }])
   const staged = [{ volumeId: 'vo-01ARZ3NDEKTSV4RRFFQ69G5FAV' as const, commitId: 'c1' }]
   const report = await worker.report(sandboxId, [
@@ -45,10 +45,22 @@ test('a worker that stays silent loses its sandboxes and their execs, and tells 
   })
 }, 60_000)
 
+test('a loss that a crash cut off after the worker itself was marked is brought to its end', async () => {
+  await worker.heartbeat()
+  const create = async () => String((await scheduler.ask('create', {})).sandboxId)
+  const [first, second] = [await create(), await create()]
+  await scheduler.db.pool.query(`update workers set state = 'lost' where worker_id = $1`, [worker.workerId])
+  for (const sandboxId of [first, second])
+    await until(async () => (await scheduler.types(sandboxId)).includes('SandboxLost'))
+  const { rows } = await scheduler.db.pool.query('select from reservations')
+  expect(rows).toEqual([])
+  await worker.heartbeat()
+}, 60_000)
+
 test('a worker that keeps saying what it has loses nothing, however long that goes on', async () => {
   const sandboxId = String((await scheduler.ask('create', {})).sandboxId)
   await worker.report(sandboxId, [{ kind: 'sandbox-started', volumes: [] }])
-  worker.sandboxes = [{ sandboxId: sandboxId as `sb-${string}`, epoch: 1, state: 'running' }]
+  worker.sandboxes = [{ sandboxId: sandboxId as `sb-${string}`, tenant: TENANT, epoch: 1, state: 'running' }]
   const end = performance.now() + 2 * GRACE_MS
   await until(async () => {
     await worker.heartbeat()

@@ -244,7 +244,7 @@ test('the answer to a heartbeat is what the worker lacks, and what it should not
   ]
   await scheduler.ask('terminate', { sandboxId: closing })
   const stranger = 'sb-01ARZ3NDEKTSV4RRFFQ69G5FAV' as const
-  fresh.sandboxes = [{ sandboxId: stranger, epoch: 1, state: 'running' }]
+  fresh.sandboxes = [{ sandboxId: stranger, tenant: TENANT, epoch: 1, state: 'running' }]
   const orders = (await fresh.heartbeat()).map(({ kind, sandboxId }) => `${kind} ${sandboxId}`)
   expect(orders.sort()).toEqual([`create ${wanted}`, `stop ${closing}`, `stop ${stranger}`].sort())
 })

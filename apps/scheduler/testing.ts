@@ -8,7 +8,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { record } from '#libs/command-handling'
-import type { Fact, Heartbeat, HeartbeatReply, Order, ReportReply, SealedSecrets } from '#libs/contract'
+import {
+  type Fact,
+  type Heartbeat,
+  type HeartbeatReply,
+  type Order,
+  parseOrder,
+  type ReportReply,
+  type SealedSecrets,
+} from '#libs/contract'
 import { decideImage, evolveImage, imageAggregate, makeId, type SandboxId, type WorkerId } from '#libs/domain'
 import { append, commandHash, createSignerKey, type RecordedEvent, readStream } from '#libs/event-store'
 import {
@@ -177,7 +185,7 @@ export class TestWorker {
     messaging.connection.subscribe(workerSubject(workerId, 'order'), {
       callback: (error, message) => {
         if (error) throw error
-        this.orders.push(message.json<Order>())
+        this.orders.push(parseOrder(message.json()))
         message.respond(JSON.stringify({ ok: true, known: false }))
         for (const wake of this.waiting.splice(0)) wake()
       },
@@ -201,7 +209,7 @@ export class TestWorker {
       sandboxes: this.sandboxes,
       openExecs: this.openExecs,
     } satisfies Heartbeat)
-    return (reply as unknown as HeartbeatReply).orders
+    return (reply as unknown as HeartbeatReply).orders.map(parseOrder)
   }
 
   /** The next order of this kind for this sandbox, which may have come already. */

@@ -81,6 +81,7 @@ const heartbeat = z.strictObject({
   sandboxes: z.array(
     z.strictObject({
       sandboxId: id('sb'),
+      tenant: z.string().min(1).max(64),
       epoch: z.int().min(1),
       state: z.enum(['starting', 'running', 'ending', 'ended']),
     }),

@@ -1,4 +1,5 @@
 export * from './commands.js'
 export * from './data-plane.js'
+export * from './order.js'
 export * from './outcomes.js'
 export * from './worker.js'

@@ -92,7 +92,12 @@ export interface Heartbeat {
   capacity: { cpuMillis: number; memoryBytes: number; diskBytes: number }
   /** Below the watermark the worker takes no new sandbox. */
   poolFreeBytes: number
-  sandboxes: { sandboxId: SandboxId; epoch: number; state: 'starting' | 'running' | 'ending' | 'ended' }[]
+  sandboxes: {
+    sandboxId: SandboxId
+    tenant: string
+    epoch: number
+    state: 'starting' | 'running' | 'ending' | 'ended'
+  }[]
   /** Execs that the worker knows and whose end it has not yet reported. */
   openExecs: ExecId[]
 }

@@ -98,7 +98,12 @@ export class Sandboxes {
   }
 
   inventory(): Pick<Heartbeat, 'sandboxes' | 'openExecs'> {
-    const sandboxes = this.all().map(({ sandboxId, epoch, state }) => ({ sandboxId, epoch, state }))
+    const sandboxes = this.all().map(({ sandboxId, tenant, epoch, state }) => ({
+      sandboxId,
+      tenant,
+      epoch,
+      state,
+    }))
     const openExecs: ExecId[] = this.all().flatMap(({ execs }) => execs.openIds)
     return { sandboxes, openExecs }
   }

@@ -1,8 +1,8 @@
 /** Orders come from the scheduler, by request and in the reply to a heartbeat; their shape is checked all the same. */
 
 import { z } from 'zod'
-import type { Order } from '#libs/contract'
 import { type ExecId, isId, Rejected, type SandboxId } from '#libs/domain'
+import type { Order } from './worker.js'
 
 const sandboxId = z.custom<SandboxId>((value) => isId('sb', value), 'must be a sandbox id')
 const execId = z.custom<ExecId>((value) => isId('ex', value), 'must be an exec id')
