@@ -5,7 +5,7 @@
  */
 
 import type { SandboxId } from '#libs/domain'
-import { listLive, listWorkers, setWorkerState, type Worker } from '#libs/event-store'
+import { listStranded, listWorkers, loseWorker, type Worker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
 import { declareLost } from './lost-sandboxes.js'
 
@@ -50,9 +50,25 @@ export class Leases {
     if (now - this.lastLookMs > 5 * LOOK_MS || !(await this.canHear())) this.forget()
     this.lastLookMs = now
 
-    for (const worker of await listWorkers(this.scheduler.db)) {
+    const { db, log } = this.scheduler
+    for (const worker of await listWorkers(db)) {
+      const { workerId, heartbeatAt } = worker
       if (worker.state === 'lost' || !this.isSilent(worker, now)) continue
-      await this.lose(worker)
+      if (await loseWorker(db, workerId, heartbeatAt))
+        log.warn({ workerId, graceMs: this.graceMs }, 'worker lost')
+    }
+    await this.declareStranded()
+  }
+
+  /** At each look, not only when a worker is lost: a crash, or trouble with one sandbox, leaves the rest to the next. */
+  private async declareStranded(): Promise<void> {
+    const { db, log } = this.scheduler
+    for (const { sandboxId, tenant, epoch } of await listStranded(db)) {
+      const reason = `its worker was silent for ${this.graceMs / 1000} s`
+      const lost = { sandboxId: sandboxId as SandboxId, tenant, epoch, reason }
+      await declareLost(this.scheduler, lost).catch((err) =>
+        log.warn({ err, sandboxId }, 'the loss of a sandbox is not recorded yet'),
+      )
     }
   }
 
@@ -71,16 +87,6 @@ export class Leases {
     if (known?.heartbeat === heartbeatAt.getTime()) return now - known.sinceMs > this.graceMs
     this.seen.set(workerId, { heartbeat: heartbeatAt.getTime(), sinceMs: now })
     return false
-  }
-
-  private async lose({ workerId }: Worker): Promise<void> {
-    const { db, log } = this.scheduler
-    log.warn({ workerId, graceMs: this.graceMs }, 'worker lost')
-    await setWorkerState(db, workerId, 'lost')
-    for (const { sandboxId, tenant, epoch } of await listLive(db, workerId)) {
-      const reason = `its worker was silent for ${this.graceMs / 1000} s`
-      await declareLost(this.scheduler, { sandboxId: sandboxId as SandboxId, tenant, epoch, reason })
-    }
   }
 
   private forget(): void {

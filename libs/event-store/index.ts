@@ -44,7 +44,7 @@ export { purgeCommands } from './statements/commands.js'
 export { moveCursor, readCursor } from './statements/cursors.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
-export { countLive, findLive, type LiveSandbox, listLive } from './tables/live.js'
+export { countLive, findLive, type LiveSandbox, listLive, listStranded } from './tables/live.js'
 export {
   insertRefusals,
   listRefusals,
@@ -74,7 +74,7 @@ export {
   findWorker,
   heartbeatWorker,
   listWorkers,
-  setWorkerState,
+  loseWorker,
   upsertWorker,
   type Worker,
   type WorkerReport,

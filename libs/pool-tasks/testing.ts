@@ -30,9 +30,9 @@ import {
   type LiveChange,
   load,
   loadSigner,
+  loseWorker,
   readStream,
   Sequencer,
-  setWorkerState,
   upsertWorker,
 } from '#libs/event-store'
 import {
@@ -136,7 +136,7 @@ export class TestGround {
 
   async lose(worker: TestWorker): Promise<void> {
     await worker.away()
-    await setWorkerState(this.db.pool, worker.workerId, 'lost')
+    await loseWorker(this.db.pool, worker.workerId, new Date())
   }
 
   /** A sandbox that runs, as the scheduler would have recorded it. */

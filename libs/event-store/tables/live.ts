@@ -32,6 +32,18 @@ export async function listLive(db: Queryable, workerId: string): Promise<LiveSan
   return rows
 }
 
+const STRANDED = `
+  ${SELECT}
+  where worker_id in (select worker_id from workers where state = 'lost')
+  order by worker_id, sandbox_id
+`
+
+/** What is still to be recorded as lost with its worker. A lost worker gets nothing new, so this only shrinks. */
+export async function listStranded(db: Queryable): Promise<LiveSandbox[]> {
+  const { rows } = await db.query<LiveSandbox>(STRANDED)
+  return rows
+}
+
 const BY_SANDBOX = `
   ${SELECT}
   where sandbox_id = $1

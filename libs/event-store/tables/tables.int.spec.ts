@@ -6,14 +6,7 @@ import { request, sandboxId } from '../testing-requests.js'
 import { findLive, listLive } from './live.js'
 import { ensureTenant, findTenant, findTenantRates, setTenantLimits } from './tenants.js'
 import { createToken, findToken, listTokens, revokeToken } from './tokens.js'
-import {
-  cordonClaim,
-  findWorker,
-  heartbeatWorker,
-  listWorkers,
-  setWorkerState,
-  upsertWorker,
-} from './workers.js'
+import { cordonClaim, findWorker, heartbeatWorker, listWorkers, loseWorker, upsertWorker } from './workers.js'
 
 let db: TestDatabase
 beforeAll(async () => {
@@ -39,16 +32,26 @@ test('a worker is registered, heard, lost, and active again when it comes back; 
   })
   expect(await heartbeatWorker(db.pool, 'wk-1', 5)).toBe('active')
   expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ poolFreeBytes: 5 })
-  expect(await setWorkerState(db.pool, 'wk-1', 'lost', ['lost'])).toBe(false)
-  await setWorkerState(db.pool, 'wk-1', 'lost')
+  const { heartbeatAt } = (await findWorker(db.pool, 'wk-1'))!
+  expect(await loseWorker(db.pool, 'wk-1', heartbeatAt)).toBe(true)
+  expect(await loseWorker(db.pool, 'wk-1', heartbeatAt)).toBe(false)
   expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ state: 'lost', cordoned: false })
   expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'active' })
   const claims = { take: [cordonClaim('wk-1')] }
   await append(db.pool, { ...request({ stream: 'wk-1', claims }), tenant: PLATFORM_TENANT })
   expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ state: 'cordoned', cordoned: true })
-  await setWorkerState(db.pool, 'wk-1', 'lost')
+  await loseWorker(db.pool, 'wk-1', new Date())
   expect(await findWorker(db.pool, 'wk-1')).toMatchObject({ state: 'lost', cordoned: true })
   expect(await upsertWorker(db.pool, report('wk-1'))).toMatchObject({ state: 'cordoned' })
+})
+
+test('a worker that was heard after the list was read is not lost', async () => {
+  const { heartbeatAt } = await upsertWorker(db.pool, report('wk-heard'))
+  await db.pool.query(
+    `update workers set heartbeat_at = heartbeat_at + interval '5 milliseconds' where worker_id = 'wk-heard'`,
+  )
+  expect(await loseWorker(db.pool, 'wk-heard', heartbeatAt)).toBe(false)
+  expect(await findWorker(db.pool, 'wk-heard')).toMatchObject({ state: 'active' })
 })
 
 test('the age of a heartbeat is counted by the database', async () => {

@@ -120,20 +120,16 @@ export async function findWorker(db: Queryable, workerId: string): Promise<Worke
 /** What the row itself has. */
 type StoredState = Exclude<WorkerState, 'cordoned'>
 
-const SET_STATE = `
+const LOSE = `
+  -- Heard again since the list was read, it is not lost. A Date has lost the microseconds of its column.
   update workers
-  set state = $2
-  where worker_id = $1 and ($3::text[] is null or state = any($3))
+  set state = 'lost'
+  where worker_id = $1 and state <> 'lost' and heartbeat_at < $2::timestamptz + interval '1 millisecond'
 `
 
-/** False when there is no such worker, or it is in none of the states of `from`. */
-export async function setWorkerState(
-  db: Queryable,
-  workerId: string,
-  state: StoredState,
-  from?: StoredState[],
-): Promise<boolean> {
-  const { rowCount } = await db.query(SET_STATE, [workerId, state, from ?? null])
+/** False when it was heard after `heartbeatAt`, is lost already, or there is no such worker: then nothing changed. */
+export async function loseWorker(db: Queryable, workerId: string, heartbeatAt: Date): Promise<boolean> {
+  const { rowCount } = await db.query(LOSE, [workerId, heartbeatAt.toISOString()])
   return rowCount === 1
 }
 
