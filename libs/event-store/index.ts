@@ -29,7 +29,7 @@ export {
   type Upcasts,
   upcast,
 } from './load.js'
-export { type Projection, Projector, rebuildProjection } from './projection.js'
+export { type Projection, Projector, rebuildProjection, rebuildWithin } from './projection.js'
 export {
   type ListSandboxes,
   listSandboxes,

@@ -54,15 +54,17 @@ export class Projector {
  * projector that runs meanwhile waits its turn.
  */
 export async function rebuildProjection(db: Database, projection: Projection): Promise<void> {
-  const following = followingOf(projection)
-  await makeCursor(db, following)
-  await transaction(db, async (tx) => {
-    await tx.query('set local statement_timeout = 0')
-    await tx.query('select position from projections where name = $1 for update', [projection.name])
-    // Not truncate: that would lock the readers out.
-    for (const table of projection.tables) await tx.query(`delete from ${table}`)
-    await followAll(tx, following, BATCH)
-  })
+  await makeCursor(db, followingOf(projection))
+  await transaction(db, (tx) => rebuildWithin(tx, projection))
+}
+
+/** The same in a transaction of the caller's; its cursor must exist. */
+export async function rebuildWithin(tx: Transaction, projection: Projection): Promise<void> {
+  await tx.query('set local statement_timeout = 0')
+  await tx.query('select position from projections where name = $1 for update', [projection.name])
+  // Not truncate: that would lock the readers out.
+  for (const table of projection.tables) await tx.query(`delete from ${table}`)
+  await followAll(tx, followingOf(projection), BATCH)
 }
 
 function followingOf({ name, types, apply }: Projection): Following {
