@@ -28,11 +28,14 @@ export class OutputDropped extends Rejected {
   }
 }
 
-type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** Tries for what may pass; a server that restarts is back within about 2 s. */
 const TRIES = 4
 const FIRST_PAUSE_MS = 150
+/** A rate gives the next token within a second; nobody looks at a prompt for longer without a word. */
+const PAUSE_MS_MAX = 2_000
+const REPEATED: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RESOURCE_EXHAUSTED'])
 const ERROR_BYTES_MAX = 256 * 1024
 
 export class Api {
@@ -65,10 +68,11 @@ export class Api {
       try {
         return await this.once<T>(method, path, { ...sending, headers })
       } catch (error) {
-        const mayPass = error instanceof SandtrailError && error.code === 'UNAVAILABLE'
+        const mayPass = error instanceof SandtrailError && REPEATED.has(error.code)
         if (!mayPass || !repeatable || attempt === TRIES || isRefused(error)) throw error
+        const pauseMs = error.retryAfterMs ?? FIRST_PAUSE_MS * 2 ** (attempt - 1)
+        await pause(Math.min(pauseMs, PAUSE_MS_MAX), sending.signal)
       }
-      await pause(FIRST_PAUSE_MS * 2 ** (attempt - 1), sending.signal)
     }
   }
 

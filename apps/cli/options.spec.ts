@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import {
+  parseCount,
   parseCpu,
   parseDuration,
   parseEnv,
@@ -7,6 +8,7 @@ import {
   parseSize,
   parseTags,
   parseVolume,
+  unlimited,
 } from './options.js'
 
 test.each([
@@ -71,4 +73,11 @@ test('a moment is a time, or how long ago', () => {
   expect(parseMoment('2026-01-31T10:00:00+01:00', now)).toBe('2026-01-31T09:00:00.000Z')
   expect(parseMoment('2h', now)).toBe('2026-01-31T10:00:00.000Z')
   for (const text of ['yesterday', '2026-99-99']) expect(() => parseMoment(text, now)).toThrow('not a time')
+})
+
+test('a limit is a whole number or none', () => {
+  expect(unlimited(parseCount)('none')).toBeNull()
+  expect(unlimited(parseCount)('12')).toBe(12)
+  for (const text of ['', '-1', '1.5', '1e9', 'None'])
+    expect(() => unlimited(parseCount)(text)).toThrow('whole number')
 })

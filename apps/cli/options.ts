@@ -34,6 +34,17 @@ export function parseCpu(text: string): number {
   throw usage(`${JSON.stringify(text)} is not a number of cores`, 'write it like 0.5 or 2')
 }
 
+/** A whole number. */
+export function parseCount(text: string): number {
+  if (/^\d{1,10}$/.test(text)) return Number(text)
+  throw usage(`${JSON.stringify(text)} is not a whole number`)
+}
+
+/** As `parse`, and `none` for no limit. */
+export function unlimited(parse: (text: string) => number): (text: string) => number | null {
+  return (text) => (text === 'none' ? null : parse(text))
+}
+
 /** `K=V`; `K` alone takes the value of this environment, and nothing where there is none. */
 export function parseEnv(texts: readonly string[], environment: NodeJS.ProcessEnv): Record<string, string> {
   const env: Record<string, string> = {}

@@ -3,6 +3,7 @@
 import { Command, Option } from 'commander'
 import { parseCpu, parseDuration, parseEnv, parseSize, parseTags, parseVolume } from './options.js'
 import type { Format } from './print.js'
+import { addTenantCommands } from './tenant-commands.js'
 
 const collect = (value: string, before: string[] | undefined) => [...(before ?? []), value]
 const repeatable = (flags: string, text: string) => new Option(flags, text).argParser(collect).default([], '')
@@ -53,6 +54,7 @@ export function buildProgram(): Command {
   addStoreCommands(program)
   addServerCommands(program)
   addOperatorCommands(program)
+  addTenantCommands(program)
   return program
 }
 
@@ -191,6 +193,7 @@ function addStoreCommands(program: Command): void {
     .description('import a root tarball and print the id of the image')
     .argument('<file>', 'a tarball; - for stdin')
     .requiredOption('--name <ref>', 'like alpine:3.21')
+    .option('--shared', 'for all tenants; for operators')
     .addOption(output())
     .action(async (file, flags) => (await images()).importImage(file, flags))
   image
@@ -200,7 +203,8 @@ function addStoreCommands(program: Command): void {
   image
     .command('rm')
     .argument('<image>')
-    .action(async (reference) => (await images()).removeImage(reference))
+    .option('--shared', 'one that is for all tenants; for operators')
+    .action(async (reference, flags) => (await images()).removeImage(reference, flags))
 
   const volume = program.command('volume').description('named volumes and their versions')
   const volumes = () => import('./commands/volume.js')
@@ -244,6 +248,7 @@ function addServerCommands(program: Command): void {
     .command('create')
     .description('make a token and print it; it is shown this once')
     .argument('[name]', 'who or what will use it', 'cli')
+    .option('--operator', 'that may administer tenants and shared images; for operators')
     .addOption(output())
     .action(async (name, flags) => (await tokens()).createToken(name, flags))
   token

@@ -58,8 +58,18 @@ export interface Image {
   name: string | null
   state: string
   digest: string | null
+  /** Every tenant may start from it. */
+  shared: boolean
   replicas: string[]
   createdAt: string
+}
+
+export interface Tenant {
+  tenant: string
+  createdAt: string | null
+  /** null: unlimited. */
+  limits: Record<string, number | null>
+  used: Record<string, number>
 }
 
 export interface Volume {

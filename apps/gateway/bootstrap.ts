@@ -4,7 +4,8 @@
  *   SANDTRAIL_DATABASE_URL=... node dist/apps/gateway/bootstrap.js TENANT [--operator]     prints the token
  */
 
-import { createToken, openDatabase } from '#libs/event-store'
+import { isReservedTenant } from '#libs/domain'
+import { createToken, ensureTenant, openDatabase } from '#libs/event-store'
 import { TENANT } from '#libs/messaging'
 import { formatToken } from './token.js'
 
@@ -13,6 +14,7 @@ const url = process.env.SANDTRAIL_DATABASE_URL
 if (
   tenant === undefined ||
   !TENANT.test(tenant) ||
+  isReservedTenant(tenant) ||
   url === undefined ||
   ![undefined, '--operator'].includes(flag)
 ) {
@@ -21,6 +23,7 @@ if (
 }
 const db = openDatabase({ url, max: 1, name: 'bootstrap' })
 try {
+  await ensureTenant(db, tenant)
   process.stdout.write(
     `${formatToken(await createToken(db, { tenant, name: 'bootstrap', operator: flag === '--operator' }))}\n`,
   )

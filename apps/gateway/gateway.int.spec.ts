@@ -464,7 +464,7 @@ describe('the feed of events', () => {
 
 test('the OpenAPI document has every route, and no other', () => {
   const PATH = 'path'
-  const METHODS = ['GET', 'POST', 'PUT', 'DELETE']
+  const METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH']
   const served = CONTROLLERS.flatMap((controller) => {
     const base = Reflect.getMetadata(PATH, controller) as string
     return Object.getOwnPropertyNames(controller.prototype).flatMap((name) => {

@@ -9,8 +9,10 @@ import { ErrorFilter } from './http/error-filter.js'
 import { EventsController } from './http/events.controller.js'
 import { ExecsController } from './http/execs.controller.js'
 import { ImagesController } from './http/images.controller.js'
+import { RefusalsController } from './http/refusals.controller.js'
 import { SandboxesController } from './http/sandboxes.controller.js'
 import { SystemController } from './http/system.controller.js'
+import { TenantsController } from './http/tenants.controller.js'
 import { TokensController } from './http/tokens.controller.js'
 import { VolumesController } from './http/volumes.controller.js'
 import { WorkersController } from './http/workers.controller.js'
@@ -23,6 +25,8 @@ export const CONTROLLERS = [
   VolumesController,
   EventsController,
   TokensController,
+  TenantsController,
+  RefusalsController,
   SystemController,
   WorkersController,
   DeadLettersController,
@@ -36,7 +40,7 @@ export class GatewayModule {
       controllers: [...CONTROLLERS, ReadsController],
       providers: [
         { provide: Gateway, useValue: gateway },
-        { provide: APP_GUARD, useFactory: () => new AuthGuard(gateway.db) },
+        { provide: APP_GUARD, useFactory: () => new AuthGuard(gateway) },
         { provide: APP_FILTER, useFactory: () => new ErrorFilter(gateway.log) },
       ],
     }

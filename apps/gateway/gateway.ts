@@ -4,6 +4,7 @@ import type { Database } from '#libs/event-store'
 import type { Messaging } from '#libs/messaging'
 import type { Log } from '#libs/service'
 import type { FileBlobStore } from '#libs/storage'
+import type { TenantGate } from '#libs/tenancy'
 import type { DataPlane } from './data-plane/client.js'
 import type { StreamWaiter } from './stream-waiter.js'
 
@@ -12,6 +13,7 @@ export interface GatewayParts {
   messaging: Messaging
   waiter: StreamWaiter
   dataPlane: DataPlane
+  gate: TenantGate
   blobs: FileBlobStore
   /** Signs the URLs under which workers fetch blobs. */
   blobKey: Buffer
@@ -25,6 +27,7 @@ export class Gateway implements GatewayParts {
   readonly messaging: Messaging
   readonly waiter: StreamWaiter
   readonly dataPlane: DataPlane
+  readonly gate: TenantGate
   readonly blobs: FileBlobStore
   readonly blobKey: Buffer
   readonly trail: GatewayParts['trail']
@@ -35,6 +38,7 @@ export class Gateway implements GatewayParts {
     this.messaging = parts.messaging
     this.waiter = parts.waiter
     this.dataPlane = parts.dataPlane
+    this.gate = parts.gate
     this.blobs = parts.blobs
     this.blobKey = parts.blobKey
     this.trail = parts.trail

@@ -50,7 +50,7 @@ export async function checkHealth(gateway: Gateway, tenant: string): Promise<Hea
     check('workers', 'start a runtime-worker, and see its log for why it does not register', () =>
       countWorkers(gateway),
     ),
-    check('base image', 'import it: `sandtrail image import FILE --name base:latest`', async () => {
+    check('base image', 'import it: `sandtrail image import FILE --name base:latest --shared`', async () => {
       const image = await readImage(db, tenant, 'base:latest')
       if (image.state !== 'ready') throw new Rejected('IMAGE_NOT_READY', `base:latest is ${image.state}`)
       return `${image.imageId} in ${image.replicas.length} pool(s)`

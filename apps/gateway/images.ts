@@ -9,11 +9,21 @@ import {
   type ImageEvent,
   type ImageSource,
   imageAggregate,
+  imageScopes,
   isId,
+  PLATFORM_TENANT,
   Rejected,
   SandtrailError,
 } from '#libs/domain'
-import { findClaim, type Queryable, type RecordedEvent, readStream, upcast } from '#libs/event-store'
+import {
+  findClaim,
+  hasUploaded,
+  noteUpload,
+  type Queryable,
+  type RecordedEvent,
+  readStream,
+  upcast,
+} from '#libs/event-store'
 import { type Origin, sendCommand } from './commands.js'
 import type { Gateway } from './gateway.js'
 
@@ -24,6 +34,8 @@ export interface ImageView {
   source: ImageSource
   /** `sha256:` of the imported tarball; null for one that was made by a snapshot. */
   digest: string | null
+  /** It is the platform's: every tenant may start from it, only operators import and remove it. */
+  shared: boolean
   /** Workers in whose pools it lies. */
   replicas: string[]
   createdAt: string
@@ -34,12 +46,15 @@ export interface ImageView {
 /** Of a root tarball: a limit for mistakes, far above any image. */
 const UPLOAD_BYTES_MAX = 64 * 1024 ** 3
 
-/** Keeps the tarball in the blob store. Nothing else happens until it is imported. */
+/** Keeps the tarball in the blob store, for this tenant to import. Nothing else happens until it does. */
 export async function uploadBlob(
-  { blobs }: Gateway,
+  { db, blobs }: Gateway,
+  tenant: string,
   body: Readable,
 ): Promise<{ sha256: string; bytes: number }> {
-  return await blobs.put(body, { bytesMax: UPLOAD_BYTES_MAX })
+  const blob = await blobs.put(body, { bytesMax: UPLOAD_BYTES_MAX })
+  await noteUpload(db, tenant, blob.sha256)
+  return blob
 }
 
 /**
@@ -54,7 +69,8 @@ export async function importImage(
   body: { name: string; sha256: string },
   signal: AbortSignal,
 ): Promise<Accepted & ImageView> {
-  if (!(await blobs.has(body.sha256))) {
+  // What another tenant has uploaded looks like what nobody has. The snapshotter, which decides, looks again.
+  if (!(await hasUploaded(db, origin.tenant, body.sha256)) || !(await blobs.has(body.sha256))) {
     throw new Rejected('NOT_FOUND', 'no blob has this digest', {
       hint: 'upload the tarball as the body instead',
     })
@@ -80,10 +96,12 @@ export async function importImage(
 
 /** @param reference an image's id or name, or a snapshot's id. @throws Rejected IMAGE_NOT_FOUND */
 export async function readImage(db: Queryable, tenant: string, reference: string): Promise<ImageView> {
-  const imageId = await findImageId(db, tenant, reference)
-  const events = imageId === null ? [] : await readStream(db, imageId)
-  const view = events[0]?.tenant === tenant ? imageView(events) : null
-  if (view !== null) return view
+  for (const scope of imageScopes(tenant)) {
+    const imageId = await findImageId(db, scope, reference)
+    const events = imageId === null ? [] : await readStream(db, imageId)
+    const view = events[0]?.tenant === scope ? imageView(events) : null
+    if (view !== null) return view
+  }
   throw new Rejected('IMAGE_NOT_FOUND', `no image is called ${JSON.stringify(reference.slice(0, 80))}`, {
     hint: 'see `sandtrail image ls`',
   })
@@ -114,6 +132,7 @@ function imageView(events: RecordedEvent[]): ImageView | null {
     state,
     source,
     digest,
+    shared: first.tenant === PLATFORM_TENANT,
     replicas,
     createdAt: first.at.toISOString(),
     error,

@@ -62,10 +62,15 @@ export async function readSandbox(db: Queryable, tenant: string, reference: stri
   return view
 }
 
-/** The events of any stream of this tenant, by its whole id. @throws Rejected NOT_FOUND */
-export async function streamEvents(db: Queryable, tenant: string, stream: string): Promise<RecordedEvent[]> {
+/** The events of any stream of these tenants, by its whole id. @throws Rejected NOT_FOUND */
+export async function streamEvents(
+  db: Queryable,
+  tenants: readonly string[],
+  stream: string,
+): Promise<RecordedEvent[]> {
   const events = await readStream(db, stream)
-  if (events[0]?.tenant === tenant) return events
+  const [first] = events
+  if (first !== undefined && tenants.includes(first.tenant)) return events
   throw new Rejected('NOT_FOUND', `nothing has the id ${shown(stream)}`)
 }
 

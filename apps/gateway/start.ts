@@ -6,6 +6,7 @@ import { openDatabase } from '#libs/event-store'
 import { connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { FileBlobStore } from '#libs/storage'
+import { admitRequests, TenantGate } from '#libs/tenancy'
 import type { GatewayConfig } from './config.js'
 import { DataPlane } from './data-plane/client.js'
 import { Gateway } from './gateway.js'
@@ -43,6 +44,7 @@ export async function startGateway(
     messaging,
     waiter,
     dataPlane,
+    gate: new TenantGate(db, 'gateway', log),
     blobs: await FileBlobStore.open(config.blobs.dir),
     blobKey: config.blobs.key,
     trail: config.trail === null ? null : { ...config.trail, databaseUrl: config.databaseUrl },
@@ -50,6 +52,7 @@ export async function startGateway(
   })
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => waiter.nudge())
   const app = await createApp(gateway, messaging)
+  gateway.gate.start()
   await app.startAllMicroservices()
   const server = await app.listen(config.http.port, config.http.host)
   server.requestTimeout = REQUEST_MS_MAX
@@ -59,6 +62,7 @@ export async function startGateway(
       nudges.close()
       waiter.stop()
       await app.close()
+      await gateway.gate.stop()
       dataPlane.close()
       await messaging.close()
       await db.end()
@@ -76,6 +80,7 @@ async function createApp(gateway: Gateway, messaging: Messaging): Promise<NestEx
   app.useBodyParser('json', { limit: JSON_BYTES_MAX })
   app.disable('x-powered-by')
   app.disable('etag')
-  app.connectMicroservice({ strategy: new JetStreamServer({ messaging, name: 'gateway' }) })
+  const admit = admitRequests(gateway.gate)
+  app.connectMicroservice({ strategy: new JetStreamServer({ messaging, name: 'gateway', admit }) })
   return app
 }

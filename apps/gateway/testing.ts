@@ -50,6 +50,7 @@ export interface TestGateway {
   sandboxEvents(sandboxId: string, events: SandboxEvent[]): Promise<void>
   execEvents(execId: string, events: ExecEvent[]): Promise<void>
   anotherTenantsToken(): Promise<string>
+  operatorsToken(): Promise<string>
   stop(): Promise<void>
 }
 
@@ -130,6 +131,8 @@ export async function startTestGateway(): Promise<TestGateway> {
     execEvents: appendTo,
     anotherTenantsToken: async () =>
       formatToken(await createToken(db.pool, { tenant: 'umbrella', name: 'test' })),
+    operatorsToken: async () =>
+      formatToken(await createToken(db.pool, { tenant: TENANT, name: 'operator', operator: true })),
     async stop() {
       await scheduler.close()
       await gateway.stop()

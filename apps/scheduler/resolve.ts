@@ -3,9 +3,9 @@
 import {
   type Exec,
   execAggregate,
-  type Image,
   type ImageId,
   imageAggregate,
+  imageScopes,
   isId,
   Rejected,
   type Sandbox,
@@ -28,35 +28,36 @@ export interface ResolvedImage {
   replicas: WorkerId[]
 }
 
-/** @param ref an image's name or id, or a snapshot's id. @throws Rejected IMAGE_NOT_FOUND, IMAGE_NOT_READY, SNAPSHOT_NOT_READY */
+/** @param ref an image's name or id, or a snapshot's id. @throws Rejected IMAGE_NOT_FOUND, IMAGE_NOT_READY, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY */
 export async function resolveImage(db: Database, tenant: string, ref: string | null): Promise<ResolvedImage> {
   const wanted = ref ?? IMAGE_DEFAULT
-  const imageId = await findImageId(db, tenant, wanted)
-  const { state } = await load(db, imageAggregate, imageId, { tenant })
-  const image = ready(state, wanted)
-  return { imageId, ref: wanted, replicas: image.replicas }
+  for (const scope of imageScopes(tenant)) {
+    const imageId = await findImageId(db, scope, wanted)
+    if (imageId === null) continue
+    const { state } = await load(db, imageAggregate, imageId, { tenant: scope })
+    if (state.status === 'absent') continue
+    if (state.status !== 'ready') throw new Rejected('IMAGE_NOT_READY', `image ${wanted} is ${state.status}`)
+    return { imageId, ref: wanted, replicas: state.replicas }
+  }
+  if (isId('im', wanted)) throw new Rejected('IMAGE_NOT_FOUND', `no image has the id ${wanted}`)
+  if (isId('sn', wanted)) throw new Rejected('SNAPSHOT_NOT_FOUND', `no snapshot has the id ${wanted}`)
+  throw new Rejected('IMAGE_NOT_FOUND', `no image is called ${JSON.stringify(wanted)}`, {
+    hint: '`sandtrail image ls` lists them, `sandtrail image import FILE --name REF` makes one',
+  })
 }
 
-async function findImageId(db: Database, tenant: string, ref: string): Promise<ImageId> {
+/** Null when nothing of this scope is called so. */
+async function findImageId(db: Database, tenant: string, ref: string): Promise<ImageId | null> {
   if (isId('im', ref)) return ref
   if (isId('sn', ref)) {
     const { state } = await load(db, snapshotAggregate, ref, { tenant })
-    if (state.status === 'absent') throw new Rejected('SNAPSHOT_NOT_FOUND', `no snapshot has the id ${ref}`)
+    if (state.status === 'absent') return null
     if (state.status !== 'completed')
       throw new Rejected('SNAPSHOT_NOT_READY', `snapshot ${ref} is ${state.status}`)
     return state.imageId
   }
   const holder = await findClaim(db, tenant, 'image-name', ref)
-  if (isId('im', holder)) return holder
-  throw new Rejected('IMAGE_NOT_FOUND', `no image is called ${JSON.stringify(ref)}`, {
-    hint: '`sandtrail image ls` lists them, `sandtrail image import FILE --name REF` makes one',
-  })
-}
-
-function ready(state: Image, ref: string): Exclude<Image, { status: 'absent' }> {
-  if (state.status === 'absent') throw new Rejected('IMAGE_NOT_FOUND', `no image has the id ${ref}`)
-  if (state.status !== 'ready') throw new Rejected('IMAGE_NOT_READY', `image ${ref} is ${state.status}`)
-  return state
+  return isId('im', holder) ? holder : null
 }
 
 export interface MountRequest {

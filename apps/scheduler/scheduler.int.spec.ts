@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { findTenant, lastPosition, setTenantLimits } from '#libs/event-store'
-import { subjects } from '#libs/messaging'
+import { PLATFORM_TENANT } from '#libs/domain'
+import { ensureTenant, findTenant, lastPosition, listRefusals, setTenantLimits } from '#libs/event-store'
+import { commandHeaders, subjects } from '#libs/messaging'
 import { startTestScheduler, TENANT, type TestScheduler, type TestWorker } from './testing.js'
 
 let scheduler: TestScheduler
@@ -34,6 +35,14 @@ const exited = (execId: string, exitCode = 0) => ({
 })
 const stopped = { kind: 'sandbox-ended' as const, ending: { kind: 'stopped' as const }, staged: [] }
 const started = { kind: 'sandbox-started' as const, volumes: [] }
+
+async function until<T>(look: () => Promise<T | false | undefined>): Promise<T> {
+  for (;;) {
+    const found = await look()
+    if (found) return found
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}
 
 async function createSandbox(body: object = {}): Promise<string> {
   return String((await scheduler.ask('create', body)).sandboxId)
@@ -74,6 +83,30 @@ test('a whole life: the order reaches the worker, its facts become events, the w
     "select 1 from events where data::text like '%canary-%'",
   )
   expect(leaks).toEqual([])
+})
+
+test("a sandbox starts from the platform's image, from the tenant's own of that name first, and from no other tenant's", async () => {
+  const shared = await scheduler.image('tools:1', [worker.workerId], PLATFORM_TENANT)
+  const theirs = await scheduler.image('private:1', [worker.workerId], 'umbrella')
+  const imageOf = async (image: string) => {
+    const id = await createSandbox({ image })
+    const [created] = await scheduler.events(id)
+    await worker.report(id, [stopped])
+    return (created!.data as { spec: { image: object } }).spec.image
+  }
+  expect(await imageOf('tools:1')).toEqual({ imageId: shared, ref: 'tools:1' })
+  expect(await imageOf(shared)).toEqual({ imageId: shared, ref: shared })
+  const refusal = (image: string) =>
+    createSandbox({ image }).catch(({ code, message }) => ({ code, message }))
+  const unknown = 'im-01J00000000000000000000000'
+  expect(await refusal(theirs)).toEqual({ code: 'IMAGE_NOT_FOUND', message: `no image has the id ${theirs}` })
+  expect(await refusal(unknown)).toEqual({
+    code: 'IMAGE_NOT_FOUND',
+    message: `no image has the id ${unknown}`,
+  })
+  expect(await refusal('private:1')).toMatchObject({ code: 'IMAGE_NOT_FOUND' })
+  const own = await scheduler.image('tools:1', [worker.workerId])
+  expect(await imageOf('tools:1')).toEqual({ imageId: own, ref: 'tools:1' })
 })
 
 test('a quota of open execs refuses by name, and an end makes room', async () => {
@@ -127,6 +160,51 @@ test('a sandbox over the quota is refused with the quota, and one that can never
   await worker.report(await createSandbox({ memoryBytes }), [stopped])
   await setTenantLimits(scheduler.db.pool, TENANT, { memoryBytes: null })
 })
+
+test('commands beyond the rate are refused with a time to come back, asked for or queued, and are recorded', async () => {
+  const tenant = 'limited'
+  await ensureTenant(scheduler.db.pool, tenant)
+  await setTenantLimits(scheduler.db.pool, tenant, { commandsPerSecond: 1, commandsBurst: 1 })
+  const headers = () => commandHeaders({ commandId: randomUUID(), expiresAt: new Date(Date.now() + 60_000) })
+  const body = { sandboxId: 'sb-01J00000000000000000000000' }
+  const ask = () =>
+    scheduler.client
+      .request(subjects.request(tenant, 'sandbox', 'terminate'), body, { headers: headers() })
+      .catch((error) => error)
+  const answers = await Promise.all(Array.from({ length: 20 }, ask))
+  const refused = answers.filter(({ code }) => code === 'RESOURCE_EXHAUSTED')
+  expect(answers.map(({ code }) => code)).toContain('SANDBOX_NOT_FOUND')
+  expect(refused.length).toBeGreaterThan(10)
+  expect(refused[0]).toMatchObject({ retryable: true, retryAfterMs: expect.any(Number) })
+
+  const id = randomUUID()
+  const heard = new Promise((resolve) => scheduler.client.subscribe(subjects.outcome(tenant, id), resolve))
+  await scheduler.client.connection.flush()
+  const queued = commandHeaders({ commandId: id, expiresAt: new Date(Date.now() + 60_000) })
+  const publishing = scheduler.client.publishCommand(
+    subjects.command(tenant, 'sandbox', 'terminate'),
+    body,
+    queued,
+  )
+  await Promise.all([...Array.from({ length: 5 }, ask), publishing])
+  expect(await heard).toMatchObject({
+    error: { code: 'RESOURCE_EXHAUSTED', retryAfterMs: expect.any(Number) },
+  })
+
+  const recorded = (of: string, code: string) =>
+    until(async () => {
+      const rows = await listRefusals(scheduler.db.pool, { tenant: of, since: null, limit: 100 })
+      return rows.find((row) => row.code === code)
+    })
+  expect(await recorded(tenant, 'RESOURCE_EXHAUSTED')).toMatchObject({
+    action: 'sandbox.terminate',
+    detail: 'commands',
+  })
+  // Of the tests above.
+  expect((await recorded(TENANT, 'QUOTA_EXCEEDED')).detail).toMatch(/execs|memoryBytes/)
+  // Nobody else was held up.
+  await expect(scheduler.ask('terminate', body)).rejects.toMatchObject({ code: 'SANDBOX_NOT_FOUND' })
+}, 60_000)
 
 test('the same create, sent ten times at once by both ways, is one sandbox', async () => {
   const id = randomUUID()

@@ -11,6 +11,7 @@ import {
   openDatabase,
   Projector,
   purgeCommands,
+  purgeRefusals,
   republishFrom,
   Sealer,
   Sequencer,
@@ -19,6 +20,7 @@ import {
 } from '#libs/event-store'
 import { connect, JetStreamServer, NUDGE_EVENTS, publishEvents, watchStreams } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
+import { admitRequests, TenantGate } from '#libs/tenancy'
 import type { SchedulerConfig } from './config.js'
 import type { Scheduler } from './context.js'
 import { ExecWaiters } from './exec-waiters.js'
@@ -29,7 +31,7 @@ import { orphanedExecs } from './orphaned-execs.js'
 import { SchedulerModule } from './scheduler.module.js'
 import { timerHandlers } from './timer-handlers.js'
 
-/** At most 1,000 of the commands that are past keeping, a minute. */
+/** At most 1,000 of the commands, and of the refusals, that are past keeping, a minute. */
 const PURGE_MS = 60_000
 
 /** Resolves when it serves. `stop` may take as long as the work in hand. */
@@ -39,7 +41,7 @@ export async function startScheduler(
   operations = new Operations(log),
 ): Promise<Running> {
   const scheduler = await connectAll(config, log)
-  const { db, messaging } = scheduler
+  const { db, messaging, gate } = scheduler
   const onError = (err: unknown) => log.warn({ err }, 'a loop of the scheduler failed, it goes on')
 
   const timers = new TimerLoop(db, timerHandlers(scheduler), onError)
@@ -68,9 +70,14 @@ export async function startScheduler(
 
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(
     SchedulerModule.with(scheduler, heartbeats),
-    { strategy: new JetStreamServer({ messaging, name: 'scheduler' }), logger: ['error', 'warn'] },
+    {
+      strategy: new JetStreamServer({ messaging, name: 'scheduler', admit: admitRequests(gate) }),
+      logger: ['error', 'warn'],
+    },
   )
-  const purging = setInterval(() => void purgeCommands(db).catch(onError), PURGE_MS)
+  const purge = () => Promise.all([purgeCommands(db), purgeRefusals(db)]).catch(onError)
+  const purging = setInterval(() => void purge(), PURGE_MS)
+  gate.start()
   sequencer.start()
   timers.start()
   orphans.start()
@@ -83,6 +90,7 @@ export async function startScheduler(
       leases.stop()
       clearInterval(purging)
       await app.close()
+      await gate.stop()
       await Promise.all([timers.stop(), orphans.stop(), sandboxes.stop()])
       nudges.close()
       streams.close()
@@ -111,6 +119,7 @@ async function connectAll(config: SchedulerConfig, log: Log): Promise<Scheduler>
     hashKey: createHmac('sha256', masterKey).update('command-hash').digest(),
     onCommitted: () => messaging.nudge(),
     waiters: new ExecWaiters(db),
+    gate: new TenantGate(db, 'scheduler', log),
     log,
   }
 }

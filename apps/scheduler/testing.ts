@@ -50,7 +50,7 @@ export interface TestScheduler {
   client: Messaging
   events(stream: string): Promise<RecordedEvent[]>
   types(stream: string): Promise<string[]>
-  image(name: string, replicas: WorkerId[]): Promise<void>
+  image(name: string, replicas: WorkerId[], tenant?: string): Promise<string>
   worker(options?: { memoryBytes?: number }): Promise<TestWorker>
   startAnother(): Promise<Running>
   stop(): Promise<void>
@@ -99,7 +99,7 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
     },
     events: (stream) => readStream(db.pool, stream),
     types: async (stream) => (await readStream(db.pool, stream)).map(({ type }) => type),
-    image: (name, replicas) => importedImage(db, name, replicas),
+    image: (name, replicas, tenant) => importedImage(db, name, replicas, tenant),
     async worker({ memoryBytes = 8 * GIB } = {}) {
       const identity = identities[workers.length]!
       const messaging = await nats.connect({ credentials: { nkeySeed: identity.seed } })
@@ -130,7 +130,12 @@ function newIdentity() {
 }
 
 /** An image as the snapshotter would have recorded it. */
-async function importedImage(db: TestDatabase, name: string, replicas: WorkerId[]): Promise<void> {
+async function importedImage(
+  db: TestDatabase,
+  name: string,
+  replicas: WorkerId[],
+  tenant = TENANT,
+): Promise<string> {
   const imageId = makeId('im', Date.now(), randomBytes(10))
   const commands = [
     { type: 'ImportImage' as const, name, sha256: 'f'.repeat(64), bytes: 1 },
@@ -146,7 +151,7 @@ async function importedImage(db: TestDatabase, name: string, replicas: WorkerId[
   })
   const id = randomUUID()
   await append(db.pool, {
-    tenant: TENANT,
+    tenant,
     command: {
       id,
       verb: 'image.import',
@@ -166,6 +171,7 @@ async function importedImage(db: TestDatabase, name: string, replicas: WorkerId[
     writes: [{ stream: imageId, expectedVersion: 0, events: record(events) }],
     claims: { take: [{ kind: 'image-name', key: name, holder: imageId }] },
   })
+  return imageId
 }
 
 export class TestWorker {

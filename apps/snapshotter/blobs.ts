@@ -27,10 +27,14 @@ export class Blobs {
       throw new SandtrailError('UNAVAILABLE', 'the blob store cannot be reached', { cause })
     }
     if (response.status === 404) {
-      throw new Rejected('NOT_FOUND', 'no blob has this digest', { hint: 'upload the archive first' })
+      throw noBlob()
     }
     const length = response.headers.get('content-length')
     if (response.ok && length !== null) return Number(length)
     throw new SandtrailError('UNAVAILABLE', `the blob store answered with status ${response.status}`)
   }
+}
+
+export function noBlob(): Rejected {
+  return new Rejected('NOT_FOUND', 'no blob has this digest', { hint: 'upload the archive first' })
 }

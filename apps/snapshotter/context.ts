@@ -7,6 +7,7 @@ import type { Database, OnCommitted } from '#libs/event-store'
 import type { Messaging } from '#libs/messaging'
 import type { Jobs } from '#libs/pool-tasks'
 import type { Log } from '#libs/service'
+import type { TenantGate } from '#libs/tenancy'
 import type { Blobs } from './blobs.js'
 
 export const SNAPSHOTTER = Symbol('snapshotter')
@@ -25,6 +26,8 @@ export interface Snapshotter {
   jobs: Pick<Jobs<Job>, 'begin'>
   /** Keys the hashes of command bodies; they hold no secrets here, so it need not be one. */
   hashKey: Buffer
+  /** Bounds what a tenant may ask for in a second, and keeps the audit of what was refused. */
+  gate: TenantGate
   onCommitted: OnCommitted
   log: Log
 }

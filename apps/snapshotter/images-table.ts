@@ -1,6 +1,6 @@
 /** The list of images: a read model that follows the ledger. One image's truth is its stream. */
 
-import type { ImageEvent, ImageId } from '#libs/domain'
+import { type ImageEvent, type ImageId, imageScopes, PLATFORM_TENANT } from '#libs/domain'
 import type { Projection, Queryable, RecordedEvent, Transaction } from '#libs/event-store'
 
 export const imagesProjection: Projection = {
@@ -71,31 +71,36 @@ async function apply(tx: Transaction, recorded: RecordedEvent): Promise<void> {
 }
 
 const SELECT = `
-  select image_id as "imageId", name, state, source, digest, replicas, created_at as "createdAt", error
+  select image_id as "imageId", name, state, source, digest, tenant = $3 as shared, replicas,
+         created_at as "createdAt", error
   from images
 `
 const LIST = `
   ${SELECT}
-  where tenant = $1 and state <> 'removed' and ($2::text is null or image_id < $2)
+  where tenant = any($1) and state <> 'removed' and ($2::text is null or image_id < $2)
   order by image_id desc
-  limit $3
+  limit $4
 `
 const GET = `
   ${SELECT}
-  where tenant = $1 and image_id = $2
+  where tenant = any($1) and image_id = $2
 `
 
-/** Newest first, without the removed ones. */
+/** Newest first, without the removed ones; those of the platform among them. */
 export async function listImages(
   db: Queryable,
   tenant: string,
   page: { limit: number; cursor: string | null },
 ) {
-  return (await db.query(LIST, [tenant, page.cursor, page.limit])).rows as object[]
+  return (await db.query(LIST, [imageScopes(tenant), page.cursor, PLATFORM_TENANT, page.limit]))
+    .rows as object[]
 }
 
 export async function getImage(db: Queryable, tenant: string, imageId: string): Promise<object | null> {
-  return ((await db.query(GET, [tenant, imageId])).rows[0] as object | undefined) ?? null
+  return (
+    ((await db.query(GET, [imageScopes(tenant), imageId, PLATFORM_TENANT])).rows[0] as object | undefined) ??
+    null
+  )
 }
 
 const UNFINISHED = `

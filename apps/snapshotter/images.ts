@@ -7,6 +7,7 @@ import {
   type ImageCommand,
   type ImageId,
   imageAggregate,
+  imageScopes,
   isId,
   Rejected,
 } from '#libs/domain'
@@ -26,11 +27,22 @@ export async function loadImage(
   return { state, version }
 }
 
-/** @throws Rejected IMAGE_NOT_FOUND */
+/** One of the tenant's own: what it may change. @throws Rejected IMAGE_NOT_FOUND */
 export async function findImageId(db: Queryable, tenant: string, ref: string): Promise<ImageId> {
+  return await findIn(db, [tenant], ref)
+}
+
+/** One that the tenant may look at: its own, or the platform's. @throws Rejected IMAGE_NOT_FOUND */
+export async function findVisibleImageId(db: Queryable, tenant: string, ref: string): Promise<ImageId> {
+  return await findIn(db, imageScopes(tenant), ref)
+}
+
+async function findIn(db: Queryable, scopes: readonly string[], ref: string): Promise<ImageId> {
   if (isId('im', ref)) return ref
-  const holder = await findClaim(db, tenant, 'image-name', ref)
-  if (isId('im', holder)) return holder
+  for (const scope of scopes) {
+    const holder = await findClaim(db, scope, 'image-name', ref)
+    if (isId('im', holder)) return holder
+  }
   throw new Rejected('IMAGE_NOT_FOUND', `no image is called ${JSON.stringify(ref)}`, {
     hint: '`sandtrail image ls` lists them',
   })

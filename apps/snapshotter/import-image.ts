@@ -6,8 +6,9 @@
 import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideImage, IMAGE_IMPORT_DEADLINE_MS, type ImageId, toErrorBody, type WorkerId } from '#libs/domain'
-import { listWorkers } from '#libs/event-store'
+import { hasUploaded, listWorkers } from '#libs/event-store'
 import { askWorker } from '#libs/pool-tasks'
+import { noBlob } from './blobs.js'
 import type { Job, Snapshotter } from './context.js'
 import { deadlineTimer, type KnownImage, loadImage, recordImageStep } from './images.js'
 
@@ -21,6 +22,8 @@ export async function importImage(
   const { tenant, body } = command
   const imageId = newId('im')
   const { accepted, isNew } = await handleCommand(snapshotter, command, async () => {
+    // To know a digest is no permission: the blob may be another tenant's.
+    if (!(await hasUploaded(snapshotter.db, tenant, body.sha256))) throw noBlob()
     const bytes = await snapshotter.blobs.bytes(body.sha256)
     const events = decideImage({ status: 'absent' }, { type: 'ImportImage', ...body, bytes })
     return {

@@ -5,7 +5,7 @@ import { parseBody } from '#libs/command-handling'
 import { Rejected } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { SNAPSHOTTER, type Snapshotter } from './context.js'
-import { findImageId } from './images.js'
+import { findVisibleImageId } from './images.js'
 import { getImage, listImages } from './images-table.js'
 import { getSnapshot, listSnapshots } from './snapshots-table.js'
 
@@ -32,7 +32,11 @@ export class ReadsController {
   @MessagePattern({ request: 'v1.*.req.image.get' })
   async image(@Payload() body: JsonObject, @Ctx() { tenant }: MessageContext): Promise<object> {
     const { db } = this.snapshotter
-    const found = await getImage(db, tenant, await findImageId(db, tenant, parseBody(imageGet, body).image))
+    const found = await getImage(
+      db,
+      tenant,
+      await findVisibleImageId(db, tenant, parseBody(imageGet, body).image),
+    )
     if (found) return found
     throw new Rejected('IMAGE_NOT_FOUND', 'no image has this id')
   }

@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import type { Task, TaskResult } from '#libs/contract'
-import { SandtrailError } from '#libs/domain'
+import { PLATFORM_TENANT, SandtrailError } from '#libs/domain'
+import { noteUpload } from '#libs/event-store'
 import { createLog, type Running } from '#libs/service'
 import { FileBlobStore, verifyBlobUrl } from '#libs/storage'
-import { TestGround } from '../../libs/pool-tasks/testing.js'
+import { TENANT, TestGround } from '../../libs/pool-tasks/testing.js'
 import { startSnapshotter } from './start.js'
 
 const KEY = randomBytes(32)
@@ -94,6 +95,53 @@ test('the same import sent ten times at once is one image', async () => {
 test('a digest that is not in the blob store is refused', async () => {
   const asked = ground.ask('image', 'import', { name: 'none', sha256: '0'.repeat(64) })
   await expect(asked).rejects.toMatchObject({ code: 'NOT_FOUND' })
+})
+
+test('a digest that another tenant has uploaded is refused as one that nobody has', async () => {
+  const { sha256 } = await upload('private to umbrella', 'umbrella')
+  const asked = (digest: string) =>
+    ground
+      .ask('image', 'import', { name: 'theirs', sha256: digest })
+      .catch(({ code, message }) => ({ code, message }))
+  expect(await asked(sha256)).toEqual(await asked('0'.repeat(64)))
+  expect(await asked(sha256)).toMatchObject({ code: 'NOT_FOUND' })
+})
+
+test("the platform's image is seen by every tenant and removed by none", async () => {
+  const worker = await ground.worker()
+  worker.answer = doTask
+  const { sha256 } = await upload('for all', PLATFORM_TENANT)
+  const ask = (tenant: string, verb: string, body: object) =>
+    ground.ask('image', verb, body, randomUUID(), tenant)
+  const imported = await ask(PLATFORM_TENANT, 'import', { name: 'shared:1', sha256 })
+  const imageId = String(imported.imageId)
+  await ground.event(imageId, 'ImageReady')
+  // The list and what it tells of one follow the ledger a moment behind.
+  const becomes = (tenant: string, image: string, expected: { imageId: unknown; shared: boolean }) =>
+    eventually(async () => {
+      const found = await ask(tenant, 'get', { image }).catch(() => null)
+      return (
+        found?.imageId === expected.imageId && found?.shared === expected.shared && found?.state === 'ready'
+      )
+    })
+  await becomes('umbrella', 'shared:1', { imageId, shared: true })
+  const { images } = (await ask('umbrella', 'list', {})) as { images: object[] }
+  expect(images).toContainEqual(expect.objectContaining({ imageId, shared: true, name: 'shared:1' }))
+  for (const image of ['shared:1', imageId]) {
+    await expect(ask('umbrella', 'remove', { image })).rejects.toMatchObject({ code: 'IMAGE_NOT_FOUND' })
+  }
+
+  // A name of the tenant's own hides it, from this tenant alone.
+  const own = await upload('own', 'umbrella')
+  const mine = await ask('umbrella', 'import', { name: 'shared:1', sha256: own.sha256 })
+  await ground.event(String(mine.imageId), 'ImageReady')
+  await becomes('umbrella', 'shared:1', { imageId: mine.imageId, shared: false })
+  await becomes('acme', 'shared:1', { imageId, shared: true })
+  await expect(ask('acme', 'get', { image: String(mine.imageId) })).rejects.toMatchObject({
+    code: 'IMAGE_NOT_FOUND',
+  })
+  expect(await ask(PLATFORM_TENANT, 'remove', { image: 'shared:1' })).toMatchObject({ imageId })
+  await ground.lose(worker)
 })
 
 test('an archive that a worker cannot unpack fails the import, and what is half-made is removed', async () => {
@@ -228,7 +276,7 @@ function start(): Promise<Running> {
   return startSnapshotter(config, createLog('snapshotter', 'error'))
 }
 
-async function upload(content: string): Promise<{ sha256: string; bytes: number }> {
+async function upload(content: string, tenant = TENANT): Promise<{ sha256: string; bytes: number }> {
   const bytes = Buffer.from(content)
   const blob = await blobs.put(
     (async function* () {
@@ -237,6 +285,8 @@ async function upload(content: string): Promise<{ sha256: string; bytes: number 
     { bytesMax: 1_000 },
   )
   expect(blob.sha256).toBe(createHash('sha256').update(bytes).digest('hex'))
+  // As the gateway does.
+  await noteUpload(ground.db.pool, tenant, blob.sha256)
   return blob
 }
 

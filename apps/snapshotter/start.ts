@@ -7,6 +7,7 @@ import { assertDurable, openDatabase, Projector, TimerLoop } from '#libs/event-s
 import { connect, JetStreamServer } from '#libs/messaging'
 import { Jobs } from '#libs/pool-tasks'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
+import { admitRequests, TenantGate } from '#libs/tenancy'
 import { Blobs } from './blobs.js'
 import type { SnapshotterConfig } from './config.js'
 import { type Job, SERVICE, type Snapshotter } from './context.js'
@@ -45,6 +46,7 @@ export async function startSnapshotter(
     blobs: new Blobs(config.SANDTRAIL_PUBLIC_URL, config.SANDTRAIL_BLOB_KEY_FILE),
     jobs,
     hashKey: Buffer.from(SERVICE),
+    gate: new TenantGate(db, SERVICE, log),
     onCommitted: () => messaging.nudge(),
     log,
   }
@@ -56,18 +58,20 @@ export async function startSnapshotter(
     messaging.subscribe('v1.*.evt.snapshot.>', () => snapshots.nudge()),
   ]
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(SnapshotterModule.with(snapshotter), {
-    strategy: new JetStreamServer({ messaging, name: SERVICE }),
+    strategy: new JetStreamServer({ messaging, name: SERVICE, admit: admitRequests(snapshotter.gate) }),
     logger: ['error', 'warn'],
   })
   images.start()
   snapshots.start()
   timers.start()
   jobs.start()
+  snapshotter.gate.start()
   await app.listen()
 
   return {
     async stop() {
       await app.close()
+      await snapshotter.gate.stop()
       for (const wakeUp of wakeUps) wakeUp.close()
       await Promise.all([jobs.stop(), timers.stop(), images.stop(), snapshots.stop()])
       await messaging.close()

@@ -3,6 +3,7 @@
 import type { Database, OnCommitted, TimerLoop } from '#libs/event-store'
 import type { Messaging } from '#libs/messaging'
 import type { Log } from '#libs/service'
+import type { TenantGate } from '#libs/tenancy'
 
 export const VOLUME_SYNCER = Symbol('volume-syncer')
 
@@ -11,6 +12,8 @@ export interface VolumeSyncer {
   messaging: Messaging
   /** Keys the hashes of command bodies; they hold no secrets here, so it need not be one. */
   hashKey: Buffer
+  /** Bounds what a tenant may ask for in a second, and keeps the audit of what was refused. */
+  gate: TenantGate
   onCommitted: OnCommitted
   /** Drives commits that are under way; nudged after each append that set one of its timers. */
   timers: TimerLoop

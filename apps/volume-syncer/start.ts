@@ -6,6 +6,7 @@ import type { MicroserviceOptions } from '@nestjs/microservices'
 import { assertDurable, openDatabase, TimerLoop } from '#libs/event-store'
 import { connect, JetStreamServer } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
+import { admitRequests, TenantGate } from '#libs/tenancy'
 import { COMMIT_TIMER, driveCommit } from './commits.js'
 import type { VolumeSyncerConfig } from './config.js'
 import type { VolumeSyncer } from './context.js'
@@ -41,6 +42,7 @@ export async function startVolumeSyncer(
     db,
     messaging,
     hashKey: Buffer.from('volume-syncer'),
+    gate: new TenantGate(db, 'volume-syncer', log),
     onCommitted: () => messaging.nudge(),
     timers,
     log,
@@ -48,15 +50,17 @@ export async function startVolumeSyncer(
   const staged = stagedVolumes(syncer)
   const nudges = messaging.subscribe('v1.*.evt.sandbox.>', () => staged.nudge())
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(VolumeSyncerModule.with(syncer), {
-    strategy: new JetStreamServer({ messaging, name: 'volume-syncer' }),
+    strategy: new JetStreamServer({ messaging, name: 'volume-syncer', admit: admitRequests(syncer.gate) }),
     logger: ['error', 'warn'],
   })
   timers.start()
   staged.start()
+  syncer.gate.start()
   await app.listen()
   return {
     async stop() {
       await app.close()
+      await syncer.gate.stop()
       nudges.close()
       await Promise.all([timers.stop(), staged.stop()])
       await messaging.close()

@@ -2,14 +2,17 @@
 
 import type { z } from 'zod'
 import type { Accepted } from '#libs/contract'
-import { Rejected } from '#libs/domain'
+import { Rejected, SandtrailError } from '#libs/domain'
 import { correlate, correlation, counter, durations, type Log, traced } from '#libs/service'
+import type { Gate } from '#libs/tenancy'
 import { type Command, type Envelope, toCommand } from './envelope.js'
 
 /** What the table needs of the service that runs the commands. */
 export interface Deciding {
   /** Keys the hashes of command bodies. */
   hashKey: Buffer
+  /** Bounds the commands that a tenant sends, re-sends included. */
+  gate: Gate
   log: Log
 }
 
@@ -55,8 +58,10 @@ export class CommandTable<S extends Deciding> {
     const startedMs = performance.now()
     const entry = this.entries.get(name)
     if (!entry) throw new Error(`no command is called ${name}`)
+    const caller = { tenant: context.tenant, actor: context.actor, action: name }
     let accepted: Accepted
     try {
+      await service.gate.admit('commands', caller)
       // The events name the span that decided them, so that history and traces lead to one another.
       const envelope = { ...context, traceparent: correlation().traceparent ?? null }
       accepted = await entry.run(service, toCommand(entry.schema, name, envelope, body, service.hashKey))
@@ -64,6 +69,9 @@ export class CommandTable<S extends Deciding> {
       const isRejected = error instanceof Rejected
       decided.inc({ command: name, outcome: isRejected ? 'rejected' : 'failed' })
       if (isRejected) service.log.info({ command: name, code: error.code }, 'command rejected')
+      if (error instanceof SandtrailError && error.code === 'QUOTA_EXCEEDED') {
+        service.gate.refused({ ...caller, code: error.code, detail: error.detail })
+      }
       throw error
     }
     const { stream, sandboxId, execId } = accepted

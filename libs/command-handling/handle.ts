@@ -116,6 +116,7 @@ function quotaExceeded({ quota, limit, used, asked }: Excess): SandtrailError {
         ? `end ${quota === 'execs' ? 'execs' : 'sandboxes'} that are not needed, or ask an operator to raise it (\`sandtrail tenant set\`)`
         : 'ask for less, or ask an operator to raise it (`sandtrail tenant set`)',
       retryable: fits,
+      detail: quota,
       ...(fits && { retryAfterMs: QUOTA_RETRY_MS }),
     },
   )

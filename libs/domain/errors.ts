@@ -71,16 +71,25 @@ export class SandtrailError extends Error {
   readonly retryable: boolean
   /** When trying again is worth it; undefined: nobody knows. */
   readonly retryAfterMs: number | undefined
+  /** One word of ours for logs and the audit: which quota. Does not cross a wire. */
+  readonly detail: string | null
 
   constructor(
     readonly code: ErrorCode,
     message: string,
-    options: { hint?: string; retryable?: boolean; retryAfterMs?: number; cause?: unknown } = {},
+    options: {
+      hint?: string
+      retryable?: boolean
+      retryAfterMs?: number
+      detail?: string
+      cause?: unknown
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.hint = options.hint ?? null
     this.retryable = options.retryable ?? RETRYABLE.has(code)
     this.retryAfterMs = options.retryAfterMs
+    this.detail = options.detail ?? null
   }
 }
 

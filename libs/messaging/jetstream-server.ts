@@ -9,6 +9,7 @@
 import type { NatsConnection } from '@nats-io/transport-node'
 import { type CustomTransportStrategy, type MessageHandler, Server } from '@nestjs/microservices'
 import { CommandConsumer, type CommandRoute } from './command-consumer.js'
+import type { MessageContext } from './context.js'
 import { invoke } from './invoke.js'
 import type { Listener, Messaging } from './messaging.js'
 import { checkPattern, filterOf, type Handler, isCommand, isRequest, type Pattern } from './patterns.js'
@@ -18,6 +19,8 @@ export interface JetStreamServerOptions {
   messaging: Messaging
   /** The service's name: its queue group. */
   name: string
+  /** Asked before a request's body is read; what it throws is the answer. */
+  admit?: (context: MessageContext) => Promise<void>
 }
 
 /** How long work in hand may take after `close`; what is left is delivered again, to somebody else. */
@@ -89,9 +92,9 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   }
 
   private bind(pattern: Pattern, handler: Handler): void {
-    const { messaging, name } = this.options
+    const { messaging, name, admit } = this.options
     if (isRequest(pattern)) {
-      const server = new RequestServer(messaging, pattern, handler, pattern.queue ?? name)
+      const server = new RequestServer(messaging, pattern, handler, pattern.queue ?? name, admit)
       server.start()
       this.requests.push(server)
     } else if (!isCommand(pattern)) {

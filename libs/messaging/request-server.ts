@@ -11,6 +11,8 @@ import type { Messaging } from './messaging.js'
 import type { Handler, RequestPattern } from './patterns.js'
 
 const CONCURRENCY = 1024
+/** The tenant's own limits: counted in the audit of refusals, and a flood of them must not flood the log. */
+const LIMITS: ReadonlySet<string> = new Set(['RESOURCE_EXHAUSTED', 'QUOTA_EXCEEDED'])
 
 export class RequestServer {
   private readonly queue: KeyedQueue
@@ -21,6 +23,7 @@ export class RequestServer {
     private readonly pattern: RequestPattern,
     private readonly handler: Handler,
     private readonly group: string,
+    private readonly admit?: (context: MessageContext) => Promise<void>,
   ) {
     this.queue = new KeyedQueue(pattern.concurrency ?? CONCURRENCY)
   }
@@ -59,6 +62,7 @@ export class RequestServer {
     let reply: Uint8Array
     try {
       context = contextOf(message)
+      await this.admit?.(context)
       reply = encodeResult(await invoke(this.handler, decodeBody(message.data), context))
     } catch (error) {
       this.logFailure(error, message.subject, context)
@@ -73,7 +77,7 @@ export class RequestServer {
 
   /** A refusal is the caller's matter, and anything without a code is ours. */
   private logFailure(err: unknown, subject: string, context: MessageContext | null): void {
-    if (err instanceof Rejected) return
+    if (err instanceof Rejected || (err instanceof SandtrailError && LIMITS.has(err.code))) return
     const fields = { err, subject, commandId: context?.commandId ?? null }
     if (err instanceof SandtrailError) this.messaging.log.warn(fields, 'a request failed')
     else this.messaging.log.error(fields, 'a request failed by a fault of the service')

@@ -96,9 +96,15 @@ export class TestGround {
   }
 
   /** As the gateway, or a tenant's program, asks. */
-  ask(aggregate: string, verb: string, body: object, id: string = randomUUID()): Promise<JsonObject> {
+  ask(
+    aggregate: string,
+    verb: string,
+    body: object,
+    id: string = randomUUID(),
+    tenant: string = TENANT,
+  ): Promise<JsonObject> {
     const headers = commandHeaders({ commandId: id, expiresAt: new Date(Date.now() + 60_000) })
-    return this.client.request(subjects.request(TENANT, aggregate, verb), body, {
+    return this.client.request(subjects.request(tenant, aggregate, verb), body, {
       headers,
       timeoutMs: 20_000,
     })

@@ -212,17 +212,19 @@ async function firstToken(path, databaseUrl) {
 
 const BASE_IMAGE_NAME = 'base:latest'
 
-/** Unless this very file is what the name stands for. @param {Record<string, string>} env */
+/** For all tenants, unless this very file is what the name stands for. @param {Record<string, string>} env */
 async function importBaseImage(env) {
   const { SANDTRAIL_BASE_IMAGE = '' } = tools()
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(SANDTRAIL_BASE_IMAGE)) hash.update(chunk)
   const digest = `sha256:${hash.digest('hex')}`
-  /** @type {{ name: string, state: string, digest: string }[]} newest first */
+  /** @type {{ name: string, state: string, digest: string, shared: boolean }[]} newest first */
   const images = JSON.parse(await cli(env, 'image', 'ls', '--output', 'json'))
-  const current = images.find(({ name, state }) => name === BASE_IMAGE_NAME && state === 'ready')
+  const current = images.find(
+    ({ name, state, shared }) => name === BASE_IMAGE_NAME && state === 'ready' && shared,
+  )
   if (current?.digest === digest) return
-  await cli(env, 'image', 'import', SANDTRAIL_BASE_IMAGE, '--name', BASE_IMAGE_NAME)
+  await cli(env, 'image', 'import', SANDTRAIL_BASE_IMAGE, '--name', BASE_IMAGE_NAME, '--shared')
 }
 
 /**

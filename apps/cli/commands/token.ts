@@ -4,15 +4,21 @@ import { ago, chooseFormat, type Format, note, printJson, printLine, printTable 
 interface Token {
   id: string
   name: string
+  operator: boolean
   createdAt: string
   revokedAt: string | null
 }
 
 /** Prints the token alone. The server keeps only a hash of it. */
-export async function createToken(name: string, flags: { output?: Format }): Promise<void> {
+export async function createToken(
+  name: string,
+  flags: { operator?: boolean; output?: Format },
+): Promise<void> {
   if (flags.output !== undefined) chooseFormat(flags.output)
   const api = Api.fromEnvironment()
-  const made = await api.json<{ id: string; token: string }>('POST', '/v1/tokens', { json: { name } })
+  const made = await api.json<{ id: string; token: string }>('POST', '/v1/tokens', {
+    json: { name, operator: flags.operator ?? false },
+  })
   api.close()
   if (flags.output === 'json') {
     printJson(made)
@@ -33,8 +39,14 @@ export async function listTokens(flags: { output?: Format }): Promise<void> {
   }
   const now = new Date()
   printTable(
-    ['TOKEN', 'NAME', 'CREATED', 'REVOKED'],
-    tokens.map((token) => [token.id, token.name, ago(token.createdAt, now), ago(token.revokedAt, now)]),
+    ['TOKEN', 'NAME', 'OPERATOR', 'CREATED', 'REVOKED'],
+    tokens.map((token) => [
+      token.id,
+      token.name,
+      token.operator ? 'yes' : '-',
+      ago(token.createdAt, now),
+      ago(token.revokedAt, now),
+    ]),
   )
 }
 

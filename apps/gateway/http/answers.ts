@@ -7,6 +7,7 @@ import type { DeadLetterBody } from '#libs/messaging'
 import type { Health } from '../health.js'
 import type { ImageView } from '../images.js'
 import type { SnapshotMade } from '../snapshots.js'
+import type { TenantView } from '../tenants.js'
 import type { Fleet } from '../time-travel.js'
 import type { EventView } from '../views/event.js'
 import type { ExecView } from '../views/exec.js'
@@ -139,6 +140,7 @@ const imageFields = {
   state: z.enum(['absent', 'importing', 'ready', 'failed', 'removed']),
   source: z.record(text, z.unknown()),
   digest: orNull(text),
+  shared: z.boolean(),
   replicas: z.array(id),
   createdAt: time,
   error: orNull(z.object({ code: text, message: text })),
@@ -191,6 +193,14 @@ const deadLetter = {
   reason: text,
   bytes: count,
 }
+const amounts = { sandboxes: count, execs: count, cpuMillis: count, memoryBytes: count, diskBytes: count }
+const Tenant = shape<TenantView>()({
+  tenant: text,
+  createdAt: orNull(time),
+  /** null: unlimited. */
+  limits: z.record(text, orNull(count)),
+  used: z.object(amounts),
+})
 
 /** Every schema that an answer of the API refers to. */
 export const ANSWERS = {
@@ -240,7 +250,10 @@ export const ANSWERS = {
     checks: z.array(z.object({ name: text, ok: z.boolean(), detail: text, hint: orNull(text) })),
   }),
   Principal: shape<Principal>()({ tenant: text, tokenId: id, operator: z.boolean() }),
-  TokenMade: z.object({ id, name: text, token: text }),
+  TokenMade: z.object({ id, name: text, operator: z.boolean(), token: text }),
+  Tenant,
+  TenantList: z.object({ tenants: z.array(Tenant) }),
+  RefusalList: z.object({ refusals: z.array(row) }),
   TokenList: z.object({ tokens: z.array(row) }),
   Document: row,
 } as const

@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { Controller, Get, Param, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
+import { imageScopes } from '#libs/domain'
 import { lastPosition } from '#libs/event-store'
 import { expandTypes, type FeedFilter, followFeed, readFeed } from '../event-feed.js'
 import { Gateway } from '../gateway.js'
@@ -37,10 +38,11 @@ export class EventsController {
     response.json({ events: events.map(eventView), next: Number(next) })
   }
 
-  /** Of an image, a volume, a snapshot, or whatever else has a stream. */
+  /** Of an image, a volume, a snapshot, or whatever else has a stream; an operator also sees the platform's. */
   @Get('streams/:stream/events')
   async streamHistory(@Req() request: Request, @Param('stream') stream: string) {
-    const events = await streamEvents(this.gateway.db, principalOf(request).tenant, stream)
+    const { tenant, operator } = principalOf(request)
+    const events = await streamEvents(this.gateway.db, operator ? imageScopes(tenant) : [tenant], stream)
     return { stream, events: events.map(eventView) }
   }
 

@@ -5,15 +5,15 @@ import { Controller, Delete, Get, Param, Post, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
 import { parseBody } from '#libs/command-handling'
 import { imageImport } from '#libs/contract'
-import { Rejected } from '#libs/domain'
+import { PLATFORM_TENANT, Rejected } from '#libs/domain'
 import { verifyBlobUrl } from '#libs/storage'
-import { sendCommand } from '../commands.js'
+import { type Origin, sendCommand } from '../commands.js'
 import { Gateway } from '../gateway.js'
 import { importImage, readImage, uploadBlob } from '../images.js'
 import { readFromService } from '../service-reads.js'
-import { Public, principalOf } from './auth.js'
+import { denied, Public, principalOf, requireOperator } from './auth.js'
 import { goneSignal, originOf, readQuery, requireBytes } from './input.js'
-import { IMPORT_QUERY } from './queries.js'
+import { IMPORT_QUERY, SHARED_QUERY } from './queries.js'
 
 @Controller('v1')
 export class ImagesController {
@@ -22,15 +22,15 @@ export class ImagesController {
   /** A tarball as the body and `?name=`, or JSON `{name, sha256}` of one that was uploaded before. */
   @Post('images')
   async import(@Req() request: Request, @Res({ passthrough: true }) response: Response) {
-    const { name } = readQuery(request, IMPORT_QUERY)
-    const origin = originOf(request)
+    const { name, shared } = readQuery(request, IMPORT_QUERY)
+    const origin = this.originOf(request, shared)
     const signal = goneSignal(response)
     if (request.is('application/json')) {
       return await importImage(this.gateway, origin, parseBody(imageImport, request.body), signal)
     }
     requireBytes(request)
     if (name === undefined) throw new Rejected('INVALID_ARGUMENT', 'name: the image needs a name')
-    const { sha256 } = await uploadBlob(this.gateway, request)
+    const { sha256 } = await uploadBlob(this.gateway, origin.tenant, request)
     return await importImage(this.gateway, origin, { name, sha256 }, signal)
   }
 
@@ -46,7 +46,16 @@ export class ImagesController {
 
   @Delete('images/:image')
   async remove(@Req() request: Request, @Param('image') image: string) {
-    return (await sendCommand(this.gateway.messaging, originOf(request), 'image.remove', { image })).accepted
+    const { shared } = readQuery(request, SHARED_QUERY)
+    const origin = this.originOf(request, shared)
+    return (await sendCommand(this.gateway.messaging, origin, 'image.remove', { image })).accepted
+  }
+
+  /** A shared image is the platform's, which has no tokens: its operators act for it. */
+  private originOf(request: Request, shared: boolean): Origin {
+    if (!shared) return originOf(request)
+    requireOperator(this.gateway.gate, request)
+    return { ...originOf(request), tenant: PLATFORM_TENANT }
   }
 
   /** For workers: the signature in the URL is the permission. */
@@ -54,7 +63,7 @@ export class ImagesController {
   @Public()
   async blob(@Req() request: Request, @Param('sha256') sha256: string, @Res() response: Response) {
     if (!verifyBlobUrl(sha256, request.query, this.gateway.blobKey)) {
-      throw new Rejected('PERMISSION_DENIED', 'the URL is not signed, or its time is over')
+      throw denied(this.gateway.gate, request, 'the URL is not signed, or its time is over')
     }
     const blob = await this.gateway.blobs.open(sha256)
     response.setHeader('Content-Type', 'application/octet-stream')

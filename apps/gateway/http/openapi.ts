@@ -13,8 +13,12 @@ import {
   LIST_QUERY,
   LOGS_QUERY,
   OUTPUT_QUERY,
+  REFUSALS_QUERY,
+  SHARED_QUERY,
   STDIN_QUERY,
   sandboxBody,
+  tenantBody,
+  tenantLimits,
   tokenBody,
   VERIFY_QUERY,
   WAIT_QUERY,
@@ -30,6 +34,8 @@ interface Route {
   status?: number
   /** Needs no token. */
   public?: true
+  /** Needs an operator's token. */
+  operator?: true
   /** Takes an Idempotency-Key. */
   command?: true
 }
@@ -127,7 +133,12 @@ export const ROUTES: Record<string, Route> = {
   },
   'GET /v1/images': { summary: 'List images.', answer: 'ImageList' },
   'GET /v1/images/{image}': { summary: "An image by id or name, or by a snapshot's id.", answer: 'Image' },
-  'DELETE /v1/images/{image}': { summary: 'Remove an image.', answer: 'Accepted', command: true },
+  'DELETE /v1/images/{image}': {
+    summary: 'Remove an image.',
+    query: SHARED_QUERY,
+    answer: 'Accepted',
+    command: true,
+  },
   'GET /v1/blobs/{sha256}': {
     summary: 'A blob by a signed URL; for workers.',
     answer: 'bytes',
@@ -176,48 +187,59 @@ export const ROUTES: Record<string, Route> = {
     query: FLEET_QUERY,
     answer: 'Fleet',
   },
-  'GET /v1/workers': { summary: 'List workers. For operators.', answer: 'WorkerList' },
-  'GET /v1/workers/{worker}': { summary: 'A worker by id. For operators.', answer: 'Worker' },
+  'GET /v1/workers': { summary: 'List workers.', answer: 'WorkerList', operator: true },
+  'GET /v1/workers/{worker}': { summary: 'A worker by id.', answer: 'Worker', operator: true },
   'GET /v1/workers/{worker}/history': {
-    summary: 'Who cordoned, drained and uncordoned it. For operators.',
+    summary: 'Who cordoned, drained and uncordoned it.',
     answer: 'StreamHistory',
+    operator: true,
   },
   'POST /v1/workers/{worker}/cordon': {
-    summary: 'No new sandbox goes there; what runs goes on. For operators.',
+    summary: 'No new sandbox goes there; what runs goes on.',
     body: cordonBody,
     answer: 'Accepted',
     status: 202,
     command: true,
+    operator: true,
   },
   'POST /v1/workers/{worker}/uncordon': {
-    summary: 'Sandboxes may go there again. For operators.',
+    summary: 'Sandboxes may go there again.',
     answer: 'Accepted',
     status: 202,
     command: true,
+    operator: true,
   },
   'POST /v1/workers/{worker}/drain': {
-    summary: 'Cordon it until it is empty; what runs after `timeoutMs` is terminated. For operators.',
+    summary: 'Cordon it until it is empty; what runs after `timeoutMs` is terminated.',
     body: drainBody,
     answer: 'Accepted',
     status: 202,
     command: true,
+    operator: true,
   },
   'GET /v1/dead-letters': {
-    summary: 'Queued commands that nobody could handle, oldest first. For operators.',
+    summary: 'Queued commands that nobody could handle, oldest first.',
     query: DEAD_LETTERS_QUERY,
     answer: 'DeadLetterList',
+    operator: true,
   },
   'GET /v1/dead-letters/{seq}': {
-    summary: 'One with headers and body; values of env and stdin are left out. For operators.',
+    summary: 'One with headers and body; values of env and stdin are left out.',
     answer: 'DeadLetter',
+    operator: true,
   },
   'POST /v1/dead-letters/{seq}/redrive': {
-    summary: 'Queue it again under its own command id, with a new expiry. For operators.',
+    summary: 'Queue it again under its own command id, with a new expiry.',
     answer: 'Redriven',
     status: 202,
+    operator: true,
   },
-  'DELETE /v1/dead-letters/{seq}': { summary: 'Remove it for good. For operators.', answer: 'Ok' },
-  'GET /v1/verify': { summary: 'Verify the trail.', query: VERIFY_QUERY, answer: 'VerifyReport' },
+  'DELETE /v1/dead-letters/{seq}': { summary: 'Remove it for good.', answer: 'Ok', operator: true },
+  'GET /v1/verify': {
+    summary: "Verify the trail; a tenant's token verifies streams of its own.",
+    query: VERIFY_QUERY,
+    answer: 'VerifyReport',
+  },
   'GET /v1/health': { summary: 'Whether each part of the system answers.', answer: 'Health' },
   'GET /v1/whoami': { summary: 'Tenant and id of the token.', answer: 'Principal' },
   'POST /v1/tokens': {
@@ -228,6 +250,38 @@ export const ROUTES: Record<string, Route> = {
   },
   'GET /v1/tokens': { summary: "List the tenant's tokens.", answer: 'TokenList' },
   'DELETE /v1/tokens/{token}': { summary: 'Revoke a token, at once.', answer: 'Ok' },
+  'GET /v1/tenant': {
+    summary: "The caller's own limits (null: unlimited), and what it uses.",
+    answer: 'Tenant',
+  },
+  'GET /v1/tenants': { summary: 'List tenants.', answer: 'TenantList', operator: true },
+  'POST /v1/tenants': {
+    summary: 'Make a tenant. Its account on the broker comes with the next reload of the broker.',
+    body: tenantBody,
+    answer: 'Tenant',
+    status: 201,
+    operator: true,
+  },
+  'GET /v1/tenants/{tenant}': { summary: 'A tenant.', answer: 'Tenant', operator: true },
+  'PATCH /v1/tenants/{tenant}': {
+    summary:
+      'Change limits: null takes one away, one that is absent stays. Below what is used nothing is ended.',
+    body: tenantLimits,
+    answer: 'Tenant',
+    operator: true,
+  },
+  'POST /v1/tenants/{tenant}/tokens': {
+    summary: 'Make a token for a tenant; it is shown once.',
+    body: tokenBody.omit({ operator: true }),
+    answer: 'TokenMade',
+    status: 201,
+    operator: true,
+  },
+  'GET /v1/refusals': {
+    summary: 'Calls that were refused (token, permission, quota, rate), counted by minute, newest first.',
+    query: REFUSALS_QUERY,
+    answer: 'RefusalList',
+  },
   'GET /livez': { summary: 'The process answers.', answer: 'Ok', public: true },
   'GET /readyz': { summary: 'Database and broker can be reached.', answer: 'Ok', public: true },
   'GET /openapi.json': { summary: 'This document.', answer: 'Document', public: true },
@@ -269,7 +323,7 @@ function operation(key: string, path: string, route: Route): object {
   const ok = String(route.status ?? 200)
   return {
     operationId: key.replace(/[^A-Za-z0-9]+/g, '_').replace(/_$/, ''),
-    summary: route.summary,
+    summary: route.operator ? `${route.summary} Operators only.` : route.summary,
     ...(route.public ? { security: [] } : {}),
     parameters: [...pathParameters(path), ...queryParameters(route.query ?? {}), ...commandParameters(route)],
     ...(route.body === undefined ? {} : { requestBody: requestBody(key, route.body) }),

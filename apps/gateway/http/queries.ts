@@ -29,7 +29,10 @@ export const STDIN_QUERY = {
   eof: flag.default(false),
 }
 
-export const IMPORT_QUERY = { name: imageImport.shape.name.optional() }
+/** `shared`: the image is the platform's, for all tenants; operators only. */
+export const SHARED_QUERY = { shared: flag.default(false) }
+
+export const IMPORT_QUERY = { name: imageImport.shape.name.optional(), ...SHARED_QUERY }
 
 export const EVENTS_QUERY = {
   type: repeated.optional(),
@@ -54,7 +57,49 @@ export const tokenBody = z.strictObject({
     .min(1)
     .max(64)
     .regex(/^[^\p{Cc}]+$/u, 'must have no control characters'),
+  /** May administer tenants and shared images; operators only. */
+  operator: z.boolean().default(false),
 })
+
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1)
+const bytes = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
+const atLeastOne = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1)
+
+/** What is absent stays as it is; null takes a limit away. */
+export const tenantLimits = z.strictObject({
+  sandboxes: count.nullable().optional(),
+  execs: count.nullable().optional(),
+  cpuMillis: bytes.nullable().optional(),
+  memoryBytes: bytes.nullable().optional(),
+  diskBytes: bytes.nullable().optional(),
+  commandsPerSecond: atLeastOne.nullable().optional(),
+  commandsBurst: atLeastOne.optional(),
+  requestsPerSecond: atLeastOne.nullable().optional(),
+  requestsBurst: atLeastOne.optional(),
+  /** Of the tenant's account on the broker; they hold from the next reload of its configuration. */
+  natsConnections: atLeastOne.optional(),
+  natsSubscriptions: atLeastOne.optional(),
+  natsPayloadBytes: z
+    .int()
+    .min(1024)
+    .max(64 * 1024 ** 2)
+    .optional(),
+})
+
+export const tenantBody = tenantLimits.extend({ tenant: z.string().min(1).max(64) })
+
+export const REFUSALS_QUERY = {
+  /** Everybody's, those of unknown callers too; operators only. */
+  all: flag.default(false),
+  since: moment.optional(),
+  limit: wholeNumber(1, PAGE_MAX).default(100),
+}
 
 export const sandboxBody = z.strictObject({
   /** Id, unique prefix or live name. */

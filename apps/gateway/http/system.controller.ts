@@ -5,8 +5,9 @@ import type { Request, Response } from 'express'
 import { Rejected } from '#libs/domain'
 import { Gateway } from '../gateway.js'
 import { checkHealth, isReady } from '../health.js'
+import { streamEvents } from '../lookup.js'
 import { verify } from '../verify.js'
-import { Public, principalOf } from './auth.js'
+import { denied, Public, principalOf } from './auth.js'
 import { readQuery } from './input.js'
 import { openApi } from './openapi.js'
 import { VERIFY_QUERY } from './queries.js'
@@ -45,7 +46,20 @@ export class SystemController {
         hint: 'verify offline: `sandtrail verify --database-url URL --trail-file FILE --public-key FILE`',
       })
     }
+    await this.mayVerify(request, stream)
     return await verify(this.gateway.trail, stream)
+  }
+
+  /** The whole trail tells of every tenant's streams. A stream of another looks like one that does not exist. */
+  private async mayVerify(request: Request, stream: string | undefined): Promise<void> {
+    const { tenant, operator } = principalOf(request)
+    if (operator) return
+    if (stream === undefined) {
+      throw denied(this.gateway.gate, request, "the whole trail is the operators' to verify", {
+        hint: 'name a stream of yours: `sandtrail verify STREAM`',
+      })
+    }
+    await streamEvents(this.gateway.db, [tenant], stream)
   }
 
   @Get('openapi.json')

@@ -7,7 +7,7 @@ import { Rejected } from '#libs/domain'
 import { createToken, listTokens, revokeToken } from '#libs/event-store'
 import { Gateway } from '../gateway.js'
 import { formatToken } from '../token.js'
-import { principalOf } from './auth.js'
+import { principalOf, requireOperator } from './auth.js'
 import { tokenBody } from './queries.js'
 
 @Controller('v1')
@@ -21,11 +21,12 @@ export class TokensController {
 
   @Post('tokens')
   async create(@Req() request: Request, @Body() body: unknown) {
-    const { name } = parseBody(tokenBody, body)
+    const { name, operator } = parseBody(tokenBody, body)
+    if (operator) requireOperator(this.gateway.gate, request)
     const { tenant, tokenId } = principalOf(request)
-    const made = await createToken(this.gateway.db, { tenant, name })
-    this.gateway.log.info({ tenant, by: tokenId, tokenId: made.id }, 'token created')
-    return { id: made.id, name, token: formatToken(made) }
+    const made = await createToken(this.gateway.db, { tenant, name, operator })
+    this.gateway.log.info({ tenant, by: tokenId, tokenId: made.id, operator }, 'token created')
+    return { id: made.id, name, operator, token: formatToken(made) }
   }
 
   @Get('tokens')

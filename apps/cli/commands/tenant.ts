@@ -1,0 +1,107 @@
+import { Api, path } from '../api.js'
+import { usage } from '../failure.js'
+import { ago, chooseFormat, type Format, note, printJson, printLine, printTable } from '../print.js'
+import { type LimitFlags, limitsBody } from '../tenant-commands.js'
+import type { Tenant } from '../types.js'
+
+type Flags = LimitFlags & { output?: Format }
+
+/** Prints the tenant's first token alone. */
+export async function createTenant(name: string, flags: Flags): Promise<void> {
+  if (flags.output !== undefined) chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const tenant = await api.json<Tenant>('POST', '/v1/tenants', {
+    json: { tenant: name, ...limitsBody(flags) },
+  })
+  const json = { name: 'first' }
+  const { id, token } = await api.json<Made>('POST', path`/v1/tenants/${name}/tokens`, { json })
+  api.close()
+  if (flags.output === 'json') {
+    printJson({ ...tenant, tokenId: id, token })
+    return
+  }
+  note(`its account on the broker comes with \`make tenants\`, see docs/tenants.md; HTTP works now`)
+  printLine(token)
+}
+
+export async function listTenants(flags: { output?: Format }): Promise<void> {
+  const format = chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const { tenants } = await api.json<{ tenants: Tenant[] }>('GET', '/v1/tenants')
+  api.close()
+  if (format === 'json') {
+    printJson(tenants)
+    return
+  }
+  const now = new Date()
+  printTable(
+    ['TENANT', 'SANDBOXES', 'EXECS', 'MEMORY', 'DISK', 'CREATED'],
+    tenants.map((tenant) => [
+      tenant.tenant,
+      usedOf(tenant, 'sandboxes'),
+      usedOf(tenant, 'execs'),
+      usedOf(tenant, 'memoryBytes'),
+      usedOf(tenant, 'diskBytes'),
+      ago(tenant.createdAt, now),
+    ]),
+  )
+}
+
+export async function describeTenant(name: string | undefined, flags: { output?: Format }): Promise<void> {
+  const format = chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const tenant = await api.json<Tenant>('GET', name === undefined ? '/v1/tenant' : path`/v1/tenants/${name}`)
+  api.close()
+  show(tenant, format)
+}
+
+export async function setLimits(name: string, flags: Flags): Promise<void> {
+  const limits = limitsBody(flags)
+  if (Object.keys(limits).length === 0) throw usage('no limit is named', 'see `sandtrail tenant set --help`')
+  const format = chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const tenant = await api.json<Tenant>('PATCH', path`/v1/tenants/${name}`, { json: limits })
+  api.close()
+  if (Object.keys(limits).some((limit) => limit.startsWith('nats'))) {
+    note('limits on the broker hold after `make tenants`, see docs/tenants.md')
+  }
+  show(tenant, format)
+}
+
+interface Made {
+  id: string
+  token: string
+}
+
+export async function createToken(
+  name: string,
+  tokenName: string,
+  flags: { output?: Format },
+): Promise<void> {
+  if (flags.output !== undefined) chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const json = { name: tokenName }
+  const made = await api.json<Made>('POST', path`/v1/tenants/${name}/tokens`, { json })
+  api.close()
+  if (flags.output === 'json') printJson(made)
+  else printLine(made.token)
+}
+
+function show(tenant: Tenant, format: Format): void {
+  if (format === 'json') {
+    printJson(tenant)
+    return
+  }
+  printTable(
+    ['LIMIT', 'USED', 'OF'],
+    Object.entries(tenant.limits).map(([name, limit]) => [
+      name,
+      String(tenant.used[name] ?? '-'),
+      limit === null ? 'unlimited' : String(limit),
+    ]),
+  )
+}
+
+function usedOf({ used, limits }: Tenant, name: string): string {
+  return `${used[name] ?? 0}/${limits[name] ?? '-'}`
+}
