@@ -1,8 +1,9 @@
 /**
- * Undo is written before do. An undo log is an append-only, fsynced file of what a sandbox may have on the host; a
+ * Undo is written before do. An undo log is an append-only file of what a sandbox may have on the host; a
  * record is added before the thing that it names exists and marked as done when the thing is verified gone.
  */
 
+import { appendFileSync } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 
 interface Kinds {
@@ -28,14 +29,24 @@ type Line<R> = { record: R } | { gone: number }
 export class UndoLog<R extends Kinds> {
   constructor(private readonly path: string) {}
 
-  /** Appends records, oldest first, by one fsync: nothing that they name may exist before this resolves. */
-  async add(records: readonly R[]): Promise<void> {
-    await this.append(records.map((record): Line<R> => ({ record })))
+  /** Appends records, oldest first. They survive a kill -9 from here on: what they name may be made. */
+  add(records: readonly R[]): void {
+    this.append(records.map((record): Line<R> => ({ record })))
+  }
+
+  /** Makes them survive a power cut too, which leaves nothing of a sandbox but files. */
+  async sync(): Promise<void> {
+    const file = await open(this.path, 'r')
+    try {
+      await file.datasync()
+    } finally {
+      await file.close()
+    }
   }
 
   /** Marks a record: what it names is gone. Not fsynced: a lost mark only repeats an idempotent undo. */
-  async remove(logged: LoggedRecord<R>): Promise<void> {
-    await this.append([{ gone: logged.n }], { sync: false })
+  remove(logged: LoggedRecord<R>): void {
+    this.append([{ gone: logged.n }])
   }
 
   /** What is left to undo, newest first; nothing when there is no file. */
@@ -60,15 +71,9 @@ export class UndoLog<R extends Kinds> {
       .filter((line) => line !== null)
   }
 
-  private async append(lines: readonly Line<R>[], { sync = true } = {}): Promise<void> {
-    const file = await open(this.path, 'a', 0o600)
-    try {
-      // The newline in front keeps a line that a crash cut short apart from this one.
-      await file.appendFile(lines.map((line) => `\n${JSON.stringify(line)}\n`).join(''))
-      if (sync) await file.datasync()
-    } finally {
-      await file.close()
-    }
+  private append(lines: readonly Line<R>[]): void {
+    // The newline in front keeps a line that a crash cut short apart from this one.
+    appendFileSync(this.path, lines.map((line) => `\n${JSON.stringify(line)}\n`).join(''), { mode: 0o600 })
   }
 }
 
@@ -98,7 +103,7 @@ export async function unwind<R extends Kinds>(
     try {
       await undoer.undo(logged.record)
       if (await undoer.isGone(logged.record)) {
-        await log.remove(logged)
+        log.remove(logged)
         continue
       }
     } catch (error) {

@@ -5,6 +5,7 @@
  *   images/<imageId>                  read-only subvolume
  *   roots/<sandboxId>                 writable snapshot of an image, with a quota
  *   spare/<imageId>.<n>               roots made ahead of need
+ *   spare-slots/<n>                   mount-slot directories made ahead of need; emptied when the pool is opened
  *   slots/<sandboxId>/<slot>          exported to the sandbox: snapshots of volumes
  *   slot-records/<sandboxId>/<slot>.json   what a slot was made from; the sandbox never sees it
  *   volumes/<volumeId>/log.jsonl, v<N>, v<N>.changes
@@ -24,6 +25,7 @@ export const FOLDERS = [
   'images',
   'roots',
   'spare',
+  'spare-slots',
   'slots',
   'slot-records',
   'volumes',

@@ -43,8 +43,10 @@ export class Pool {
     await checkFilesystem(dir)
     const layout = new Layout(dir)
     for (const folder of FOLDERS) await mkdir(layout.folder(folder), { recursive: true, mode: 0o700 })
-    for (const name of await namesIn(layout.folder('tmp')))
-      await deleteTree(inside(layout.folder('tmp'), name))
+    for (const folder of ['tmp', 'spare-slots'] as const) {
+      for (const name of await namesIn(layout.folder(folder)))
+        await deleteTree(inside(layout.folder(folder), name))
+    }
     const roots = new Roots(layout)
     await roots.open()
     const volumes = new Volumes(layout, options.slotQuotaBytes ?? SLOT_QUOTA_BYTES_DEFAULT)
@@ -53,8 +55,8 @@ export class Pool {
   }
 
   /** Waits for work of its own in the background; nothing may be asked of the pool after it. */
-  close(): Promise<void> {
-    return this.roots.close()
+  async close(): Promise<void> {
+    await Promise.all([this.roots.close(), this.volumes.close()])
   }
 
   async freeBytes(): Promise<number> {

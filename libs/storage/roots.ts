@@ -23,11 +23,11 @@ interface Spare {
 }
 
 /** Kept ready for each image that was used lately. */
-export const SPARES_PER_IMAGE = 2
+export const SPARES_PER_IMAGE = 3
 /** More images than this are rarely in use at once; spares of the others are removed. */
 const IMAGES_WITH_SPARES = 8
-/** A refill's commit of the filesystem must not stall the create that took the spare. */
-const REFILL_DELAY_MS = 150
+/** A refill's commit of the filesystem must not stall the create that took the spare, nor its first exec. */
+export const REFILL_DELAY_MS = 500
 
 export class Roots {
   /** What lies in spare/, by image, least recently used image first. */

@@ -8,7 +8,6 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, rename } from 'node:fs/promises'
 import { Rejected, type SandboxId, SandtrailError, type VolumeId } from '#libs/domain'
 import {
-  createSubvolume,
   deleteSubvolume,
   deleteSubvolumeById,
   deleteTree,
@@ -28,10 +27,8 @@ import {
   writeSlotRecord,
   writeStagedRecord,
 } from './slot-records.js'
+import { SLOTS_DIR_BYTES_MAX, type SpareSlots } from './spare-slots.js'
 import type { CommitTrigger } from './volume-log.js'
-
-/** What a guest can put into the directory itself, beside the slots: nothing worth having. */
-const SLOTS_DIR_BYTES_MAX = 16 * 1024 ** 2
 
 export interface StageRequest {
   volumeId: VolumeId
@@ -42,12 +39,15 @@ export interface StageRequest {
 }
 
 /** The directory that is exported, empty, to the sandbox. */
-export async function makeSlotsDir(layout: Layout, sandboxId: SandboxId): Promise<string> {
+export async function makeSlotsDir(
+  layout: Layout,
+  spares: SpareSlots,
+  sandboxId: SandboxId,
+): Promise<string> {
   const dir = layout.slots(sandboxId)
   if (await isSubvolume(dir)) return dir
   await mkdir(layout.slotRecords(sandboxId), { recursive: true })
-  await createSubvolume(dir)
-  await limitBytes(dir, SLOTS_DIR_BYTES_MAX)
+  await spares.place(dir)
   return dir
 }
 

@@ -37,6 +37,7 @@ import {
   slotRecordOf,
   stageSlot,
 } from './slots.js'
+import { SpareSlots } from './spare-slots.js'
 import { type Change, diffTrees } from './tree-diff.js'
 import { appendToVolumeLog, type LoggedVersion, type LogLine, readVolumeLog } from './volume-log.js'
 
@@ -75,12 +76,15 @@ const OVERWRITTEN_BYTES_MAX = 256 * 1024
 
 export class Volumes {
   readonly #locks = new KeyedLock()
+  readonly #spareSlots: SpareSlots
   #order = 0
 
   constructor(
     private readonly layout: Layout,
     private readonly slotQuotaBytes: number,
-  ) {}
+  ) {
+    this.#spareSlots = new SpareSlots(layout)
+  }
 
   /** Ends what a crash interrupted. */
   async open(): Promise<void> {
@@ -91,10 +95,16 @@ export class Volumes {
     }
     // Only now, while nothing is being staged.
     await this.#deleteStrayCopies()
+    this.#spareSlots.fill(0)
+  }
+
+  /** Waits for work of its own in the background. */
+  close(): Promise<void> {
+    return this.#spareSlots.close()
   }
 
   slotsDir(sandboxId: SandboxId): Promise<string> {
-    return makeSlotsDir(this.layout, sandboxId)
+    return makeSlotsDir(this.layout, this.#spareSlots, sandboxId)
   }
 
   /**
@@ -122,7 +132,7 @@ export class Volumes {
       if (!(await isSubvolume(this.layout.version(volumeId, base)))) {
         throw new Rejected('NOT_FOUND', `${volumeId} has no version ${base}; the newest is ${head}`)
       }
-      await makeSlotsDir(this.layout, sandboxId)
+      await makeSlotsDir(this.layout, this.#spareSlots, sandboxId)
       await fillSlot(this.layout, { volumeId, sandboxId, slot, readOnly, base }, this.slotQuotaBytes)
       return { version: base, path }
     })

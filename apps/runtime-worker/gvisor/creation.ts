@@ -27,7 +27,19 @@ import { type GuestSession, openSession } from './session.js'
 import type { GvisorRecord } from './undo.js'
 
 export const CREATION_STEPS = [
-  ...(['record', 'root', 'slots', 'volumes', 'cgroup', 'network', 'bundle', 'run', 'agent', 'bind'] as const),
+  ...([
+    'record',
+    'sync',
+    'root',
+    'slots',
+    'volumes',
+    'cgroup',
+    'network',
+    'bundle',
+    'run',
+    'agent',
+    'bind',
+  ] as const),
 ] as const
 export type CreationStep = (typeof CREATION_STEPS)[number]
 
@@ -88,6 +100,7 @@ export class Creation {
       this.makeSlots(),
       this.step('cgroup', async () => createCgroup(this.cgroupName, startLimits(spec))),
       this.step('network', async () => (link ? networks.make(link) : undefined)),
+      this.step('sync', () => this.syncRecords()),
     ] as const)
     const session = await this.step('bundle', async () => {
       this.writeBundle(pool.rootPath(sandboxId), slots, bindTmp, link)
@@ -122,25 +135,29 @@ export class Creation {
     }
   }
 
-  /** Everything that will be made is on record, by one fsync, before any of it exists. */
+  /** Everything that will be made is on record before any of it exists, and on the disk before the container runs. */
   private async writeDown(): Promise<SandboxLink | null> {
-    const { sandboxId, epoch, spec } = this.request
+    const { sandboxId, spec } = this.request
     this.files.make()
     const link = spec.network === 'open' ? await this.tools.networks.reserve() : null
-    await together([
+    try {
       this.undo.add([
         { kind: 'root', sandboxId },
         { kind: 'slots', sandboxId },
         ...(link ? [{ kind: 'network', index: link.index } as const] : []),
         { kind: 'cgroup', name: this.cgroupName },
         { kind: 'container', id: sandboxId, cgroupName: this.cgroupName },
-      ]),
-      writeRecord(this.files, { sandboxId, epoch, token: this.token }),
-    ]).catch(async (error: unknown) => {
-      if (link) await this.tools.networks.remove(link.index) // On no record yet: nobody else would.
+      ])
+    } catch (error) {
+      if (link) await this.tools.networks.remove(link.index) // On no record: nobody else would.
       throw error
-    })
+    }
     return link
+  }
+
+  private async syncRecords(): Promise<void> {
+    const { sandboxId, epoch } = this.request
+    await together([this.undo.sync(), writeRecord(this.files, { sandboxId, epoch, token: this.token })])
   }
 
   private async makeRoot(): Promise<boolean> {

@@ -194,7 +194,7 @@ for (const step of CREATION_STEPS) {
     expect(await next.adopt(request)).toBeNull()
     // Steps beside it may have been under way in the dead worker and still end here: undone when they have.
     const undone = async () => {
-      expect(await next.destroy(request.sandboxId, request.dir)).toEqual([])
+      if ((await next.destroy(request.sandboxId, request.dir)).length > 0) return false
       await next.sweep(new Set())
       return (await host.pool.listRoots()).length === 0 && processesOf(cgroupOf(request)).length === 0
     }

@@ -1,10 +1,9 @@
 /** What a sandbox was asked to be: `<state>/sandboxes/<id>/record.json`, on the disk before anything of it exists. */
 
-import { readFileSync } from 'node:fs'
-import { mkdir, open, rm } from 'node:fs/promises'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { SandboxId, SandboxSpec } from '#libs/domain'
-import { writeDurably } from '../host/durable.js'
 
 export interface SandboxRecord {
   sandboxId: SandboxId
@@ -16,16 +15,23 @@ export interface SandboxRecord {
   bootId: string
 }
 
-export async function writeRecord(dir: string, record: SandboxRecord): Promise<void> {
-  await mkdir(dir, { recursive: true, mode: 0o700 })
-  await writeDurably(join(dir, 'record.json'), JSON.stringify(record))
-  await syncDirectory(dirname(dir))
+/** Survives a kill -9 when this returns; see `syncRecord`. */
+export function writeRecord(dir: string, record: SandboxRecord): void {
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const path = join(dir, 'record.json')
+  writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 })
+  renameSync(`${path}.new`, path)
+}
+
+/** Resolves when the record survives a power cut: then its order may be acknowledged. */
+export async function syncRecord(dir: string): Promise<void> {
+  for (const path of [join(dir, 'record.json'), dir, dirname(dir)]) await syncPath(path)
 }
 
 /** The first file to go: a journal that is gone under a record would read as a life that has just begun. */
 export async function removeRecord(dir: string): Promise<void> {
   await rm(join(dir, 'record.json'), { force: true })
-  await syncDirectory(dir)
+  await syncPath(dir)
 }
 
 /** Null: nothing of the sandbox was made yet, or nothing of it is left to be told. */
@@ -33,16 +39,17 @@ export function readRecord(dir: string): SandboxRecord | null {
   try {
     return JSON.parse(readFileSync(join(dir, 'record.json'), 'utf8')) as SandboxRecord
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    // Half a record was left by a power cut before its order was acknowledged.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return null
     throw error
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
+async function syncPath(path: string): Promise<void> {
+  const file = await open(path, 'r')
   try {
-    await directory.sync()
+    await file.sync()
   } finally {
-    await directory.close()
+    await file.close()
   }
 }

@@ -9,7 +9,7 @@ import { type ExecId, isId, type SandboxId, type SandboxSpec, SandtrailError } f
 import { bootId } from '../boot-clock.js'
 import type { ExecSecrets } from '../execs/execs.js'
 import { failpoint } from '../failpoint.js'
-import { readRecord, removeRecord, type SandboxRecord, writeRecord } from './record.js'
+import { readRecord, removeRecord, type SandboxRecord, syncRecord, writeRecord } from './record.js'
 import { Sandbox, type SandboxDeps } from './sandbox.js'
 import { Tombstones } from './tombstones.js'
 
@@ -69,16 +69,20 @@ export class Sandboxes {
     throw new SandtrailError('SANDBOX_NOT_FOUND', `${sandboxId} has not arrived here`, { retryable: true })
   }
 
-  /** Resolves once the record is on the disk; the work goes on. A second delivery, or a late one, starts nothing. */
+  /**
+   * Resolves once the record is on the disk; the work has begun by then. A second delivery, or a late one, starts
+   * nothing.
+   */
   create(
     order: { tenant: string; sandboxId: SandboxId; epoch: number; spec: SandboxSpec },
     secrets: ExecSecrets,
   ) {
     const { tenant, sandboxId, epoch, spec } = order
     return this.inTurn(sandboxId, async () => {
-      const sandbox = await this.take({ sandboxId, epoch, tenant, spec, bootId: bootId() })
+      const sandbox = this.take({ sandboxId, epoch, tenant, spec, bootId: bootId() })
       failpoint('create-recorded')
       sandbox?.start(secrets)
+      if (sandbox) await syncRecord(sandbox.dir)
     })
   }
 
@@ -88,10 +92,9 @@ export class Sandboxes {
     return this.inTurn(sandboxId, async () => {
       const known = this.byId.get(sandboxId)
       const sandbox =
-        known?.epoch === epoch
-          ? known
-          : await this.take({ sandboxId, epoch, tenant, spec: null, bootId: bootId() })
+        known?.epoch === epoch ? known : this.take({ sandboxId, epoch, tenant, spec: null, bootId: bootId() })
       if (sandbox === undefined) return
+      if (sandbox !== known) await syncRecord(sandbox.dir)
       sandbox.end({ kind: 'stopped' })
       await sandbox.journal.sync()
     })
@@ -128,7 +131,7 @@ export class Sandboxes {
   }
 
   /** Undefined: this epoch is here already, or has been. */
-  private async take(record: SandboxRecord): Promise<Sandbox | undefined> {
+  private take(record: SandboxRecord): Sandbox | undefined {
     const { sandboxId, epoch } = record
     const known = this.byId.get(sandboxId)
     if (this.tombstones.has(sandboxId, epoch) || (known !== undefined && known.epoch >= epoch))
@@ -139,7 +142,7 @@ export class Sandboxes {
       throw new SandtrailError('UNAVAILABLE', `epoch ${known.epoch} of ${sandboxId} is still being removed`)
     }
     const dir = join(this.dir, sandboxId)
-    await writeRecord(dir, record)
+    writeRecord(dir, record)
     return this.add(record, dir)
   }
 
