@@ -9,6 +9,7 @@ import { FileBlobStore } from '#libs/storage'
 import { admitRequests, TenantGate } from '#libs/tenancy'
 import type { GatewayConfig } from './config.js'
 import { DataPlane } from './data-plane/client.js'
+import { Drain } from './drain.js'
 import { Gateway } from './gateway.js'
 import { GatewayModule } from './gateway.module.js'
 import { StreamWaiter } from './stream-waiter.js'
@@ -51,7 +52,8 @@ export async function startGateway(
     log,
   })
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => waiter.nudge())
-  const app = await createApp(gateway, messaging)
+  const drain = new Drain()
+  const app = await createApp(gateway, messaging, drain)
   gateway.gate.start()
   await app.startAllMicroservices()
   const server = await app.listen(config.http.port, config.http.host)
@@ -60,7 +62,9 @@ export async function startGateway(
     url: await app.getUrl(),
     async stop() {
       nudges.close()
+      // Waits are answered with what is true now, as when their time is up.
       waiter.stop()
+      await drain.drain(server)
       await app.close()
       await gateway.gate.stop()
       dataPlane.close()
@@ -70,13 +74,18 @@ export async function startGateway(
   }
 }
 
-async function createApp(gateway: Gateway, messaging: Messaging): Promise<NestExpressApplication> {
+async function createApp(
+  gateway: Gateway,
+  messaging: Messaging,
+  drain: Drain,
+): Promise<NestExpressApplication> {
   const app = await NestFactory.create<NestExpressApplication>(GatewayModule.with(gateway), {
     logger: ['error'],
     bodyParser: false,
     // A stop does not wait for followers: they come back with their offset.
     forceCloseConnections: true,
   })
+  app.use(drain.track)
   app.useBodyParser('json', { limit: JSON_BYTES_MAX })
   app.disable('x-powered-by')
   app.disable('etag')

@@ -30,6 +30,7 @@ export class StreamWaiter {
   private timer: NodeJS.Timeout | null = null
   private polling = false
   private again = false
+  private stopped = false
 
   constructor(
     private readonly db: Database,
@@ -54,7 +55,7 @@ export class StreamWaiter {
       afterVersion = 0,
     }: { timeoutMs: number; signal?: AbortSignal; afterVersion?: number },
   ): Promise<boolean> {
-    if (signal?.aborted) return false
+    if (signal?.aborted || this.stopped) return false
     const { promise, resolve } = Promise.withResolvers<boolean>()
     const wait: Wait = { stream, types: new Set(types), afterVersion, resolve }
     const giveUp = () => resolve(false)
@@ -73,8 +74,9 @@ export class StreamWaiter {
     }
   }
 
-  /** Ends all waits as if their time were up. */
+  /** Ends all waits as if their time were up, those to come too. */
   stop(): void {
+    this.stopped = true
     for (const wait of this.waits) wait.resolve(false)
     this.stopPolling()
   }

@@ -86,6 +86,7 @@ export async function startWorker(
     async stop() {
       await heartbeat.stop()
       await app.close()
+      await local.sandboxes.handedOver()
       await local.stop()
       await messaging.close()
       await runtime.stop()

@@ -75,6 +75,7 @@ export interface ExecsContext {
 export class Execs {
   private readonly open = new Map<ExecKey, OpenExec>()
   private readonly signalled = new Set<string>()
+  private readonly feeding = new Set<Promise<void>>()
   private agent: AgentSession | null = null
 
   constructor(private readonly context: ExecsContext) {}
@@ -207,6 +208,12 @@ export class Execs {
     }
   }
 
+  /** Resolves when every start that was begun here is answered, and every small stdin handed over. */
+  async handedOver(): Promise<void> {
+    await Promise.all([...this.open.values()].map(({ launch }) => launch))
+    await Promise.all(this.feeding)
+  }
+
   /** Resolves when no exec is open any more. */
   async allClosed(): Promise<void> {
     while (this.open.size > 0) await Promise.all([...this.open.values()].map((exec) => exec.closed.promise))
@@ -310,9 +317,10 @@ export class Execs {
     const { key, stdin } = exec
     exec.stdin = null
     if (stdin === null || this.agent === null) return
-    feedStdin(this.agent, key, stdin).catch((err) => {
-      this.context.log.warn({ execId: key, err }, 'stdin was not handed over')
-    })
+    const feeding = feedStdin(this.agent, key, stdin)
+      .catch((err) => this.context.log.warn({ execId: key, err }, 'stdin was not handed over'))
+      .finally(() => this.feeding.delete(feeding))
+    this.feeding.add(feeding)
   }
 
   private markStarted(exec: OpenExec, pid: number): void {

@@ -15,6 +15,8 @@ import { Tombstones } from './tombstones.js'
 
 /** An agent is found again within milliseconds. */
 const ADOPTION_MS_MAX = 15_000
+/** A create takes below a second, on a busy host a few; a stop has 30 s in all. */
+const HAND_OVER_MS_MAX = 15_000
 
 export class Sandboxes {
   private readonly byId = new Map<SandboxId, Sandbox>()
@@ -44,6 +46,16 @@ export class Sandboxes {
     }
     for (const sandbox of this.all()) sandbox.resume()
     this.swept = this.sweep()
+  }
+
+  /**
+   * Waits for creates, and for starts of execs, that were begun here: they need values of env that only this process has,
+   * so the next one would have to fail them. Called when no order comes any more.
+   */
+  async handedOver(): Promise<void> {
+    const done = Promise.all(this.all().map((sandbox) => sandbox.handedOver())).then(() => true)
+    if (await Promise.race([done, delay(HAND_OVER_MS_MAX, false, { ref: false })])) return
+    this.deps.log.warn('a create or the start of an exec hangs, this process does not wait for it any longer')
   }
 
   /** Lets go of every sandbox and ends none. */

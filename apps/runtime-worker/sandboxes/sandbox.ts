@@ -135,6 +135,12 @@ export class Sandbox implements FactSource {
     return done
   }
 
+  /** Resolves when nothing of it is under way that another process could not go on with. */
+  async handedOver(): Promise<void> {
+    await this.settled
+    await this.execs.handedOver()
+  }
+
   /** Leaves everything as it is for the next worker process: nothing is ended by a stop of the worker. */
   detach(): void {
     this.lifetime?.stop()
