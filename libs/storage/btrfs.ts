@@ -75,15 +75,26 @@ export async function deleteSubvolume(path: string): Promise<void> {
   } catch (error) {
     const nested = await subvolumesIn(path)
     if (nested.length === 0) throw error
-    for (const inner of nested) await runTool('btrfs', ['subvolume', 'delete', inner])
-    await runTool('btrfs', ['subvolume', 'delete', path])
+    await deleteNested(path, nested)
+    if (await isSubvolume(path)) await runTool('btrfs', ['subvolume', 'delete', path])
+  }
+}
+
+async function deleteNested(path: string, nested: number[]): Promise<void> {
+  try {
+    for (const id of nested) await deleteSubvolumeById(path, id)
+  } catch {
+    // btrfs wants the path of what it deletes, and has none for what lies deeper than a path can be long. rm has no
+    // such limit, and an empty subvolume goes like a directory; it only takes longer.
+    await runTool('rm', ['-rf', '--', path])
   }
 }
 
 /** Deletes what stands at a path of ours, whether file, directory or subvolume. */
 export async function deleteTree(path: string): Promise<void> {
   if (await isSubvolume(path)) return deleteSubvolume(path)
-  for (const inner of await subvolumesIn(path).catch(() => [])) await deleteSubvolume(inner)
+  const nested = await subvolumesIn(path).catch(() => [])
+  if (nested.length > 0) await deleteNested(path, nested)
   await rm(path, { recursive: true, force: true })
 }
 
@@ -102,20 +113,23 @@ export async function namesIn(dir: string): Promise<string[]> {
   }
 }
 
-/** Deepest first. `find` does not follow symlinks; names are ended by NUL because they may hold newlines. */
-async function subvolumesIn(path: string): Promise<string[]> {
+/**
+ * Ids of the subvolumes in a directory that no guest can reach any more, deepest first. Ids, because a guest may have
+ * moved a subvolume below names that are no UTF-8, or so deep that no path leads there; `find` goes there step by
+ * step and does not follow symlinks.
+ */
+async function subvolumesIn(path: string): Promise<number[]> {
+  const among = [path, '-mindepth', '1', '-depth', '-type', 'd', '-inum', '256']
   const found = await runTool('find', [
-    path,
-    '-mindepth',
-    '1',
-    '-depth',
-    '-type',
-    'd',
-    '-inum',
-    '256',
-    '-print0',
+    ...among,
+    '-execdir',
+    'btrfs',
+    'inspect-internal',
+    'rootid',
+    '{}',
+    ';',
   ])
-  return found.split('\0').filter((name) => name !== '')
+  return found.split('\n').filter(Boolean).map(Number)
 }
 
 /** Where a path of ours leads; kept here so that only ids and fixed names are ever joined. */

@@ -454,6 +454,25 @@ test('slots have a quota, and their directory a small one', async () => {
   await small.close()
 })
 
+test('slots go wherever the guest has moved them, whatever it called the way there', async () => {
+  const sandboxId = newSandbox()
+  const dir = await pool.slotsDir(sandboxId)
+  const slot = async (name: string) =>
+    (await pool.mountVolume({ volumeId: newVolume(), sandboxId, slot: name, readOnly: false, version: null }))
+      .path
+  const odd = Buffer.concat([Buffer.from(dir), Buffer.from([0x2f, 0xff])])
+  mkdirSync(odd)
+  renameSync(await slot('v0'), Buffer.concat([odd, Buffer.from('/a\nb')]))
+  const name = 'd'.repeat(200)
+  const script = 'for i in $(seq 25); do mkdir $1 && cd -P $1 || exit 1; done; mv $0/v1 deep'
+  await slot('v1')
+  execFileSync('sh', ['-c', script, dir, name], { cwd: await slot('v2'), stdio: 'pipe' })
+  await pool.removeSlots(sandboxId)
+  expect(existsSync(dir)).toBe(false)
+  const left = execFileSync('btrfs', ['subvolume', 'list', disk.dir], { encoding: 'utf8' })
+  expect(left).not.toContain(sandboxId)
+})
+
 test('100,000 files are committed as they are, and merged, well within the commit’s deadline', async () => {
   const { volumeId, writer } = await volume()
   const other = await mount(volumeId)
