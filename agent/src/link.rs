@@ -29,6 +29,17 @@ struct Connection {
     sent: usize,
 }
 
+impl Connection {
+    /// A host that always has some bytes left to take would otherwise let what it took pile up for ever. Not at each
+    /// call: so a byte is moved once at most.
+    fn forget_sent(&mut self) {
+        if self.sent >= QUEUE_MAX {
+            self.outgoing.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
 impl Link {
     /// # Errors
     /// The path is too long for a Unix socket's name.
@@ -148,7 +159,10 @@ impl Link {
             match rustix::net::send(&connection.socket, rest, SendFlags::NOSIGNAL) {
                 Ok(count) => connection.sent += count,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return true,
+                Err(Errno::AGAIN) => {
+                    connection.forget_sent();
+                    return true;
+                }
                 Err(_) => return false,
             }
         }
@@ -168,4 +182,32 @@ pub fn next_frame<'a>(bytes: &'a [u8], used: &mut usize) -> Result<Option<Frame<
         *used += size;
         frame
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_host_that_always_leaves_some_bytes_makes_no_queue_grow() {
+        let path = std::env::temp_dir().join(format!("sandtrail-link-{}.sock", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut link = Link::new(&path).unwrap();
+        assert!(link.connect_if_due(Instant::now()));
+        let (mut host, _) = listener.accept().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (mut chunk, mut taken) = (vec![0; 64 * 1024], 0);
+        while taken < 32 * QUEUE_MAX {
+            while link.has_room() {
+                link.send_frame(frame::data_channel(0, frame::Stream::Stdout), &[&[7; 60 * 1024]]);
+            }
+            assert!(link.flush());
+            taken += host.read(&mut chunk).unwrap();
+            let queued = link.connection.as_ref().unwrap().outgoing.len();
+            assert!(queued <= 3 * QUEUE_MAX, "{queued} bytes are kept");
+        }
+    }
 }
