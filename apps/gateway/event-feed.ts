@@ -1,13 +1,5 @@
 /** The ledger as a feed: pages of events after a position, and waiting for the next ones. */
 
-import {
-  EXEC_TRANSITIONS,
-  IMAGE_TRANSITIONS,
-  Rejected,
-  SANDBOX_TRANSITIONS,
-  SNAPSHOT_TRANSITIONS,
-  VOLUME_TRANSITIONS,
-} from '#libs/domain'
 import { type RecordedEvent, readAll } from '#libs/event-store'
 import type { Gateway } from './gateway.js'
 
@@ -18,51 +10,8 @@ export interface FeedFilter {
   since: Date | undefined
 }
 
-/** Every type that a tenant's streams can have. */
-const EVENT_TYPES: readonly string[] = [
-  ...new Set(
-    [
-      SANDBOX_TRANSITIONS,
-      EXEC_TRANSITIONS,
-      IMAGE_TRANSITIONS,
-      SNAPSHOT_TRANSITIONS,
-      VOLUME_TRANSITIONS,
-    ].flatMap((table) => table.map(({ event }) => event)),
-  ),
-  'CommandRejected',
-]
-
 /** A fallback for lost wake-ups. */
 const POLL_MS = 2_000
-
-/**
- * The types that `patterns` name: `SandboxFinished`, `Sandbox*`, or `sandbox.*` for an aggregate.
- *
- * @throws Rejected INVALID_ARGUMENT for a pattern that fits no type: a misspelt one would wait for ever
- */
-export function expandTypes(patterns: readonly string[] | undefined): string[] | undefined {
-  if (patterns === undefined) return undefined
-  const found = patterns.flatMap((pattern) => {
-    const types = EVENT_TYPES.filter((type) => toRegExp(pattern).test(type))
-    if (types.length > 0) return types
-    throw new Rejected(
-      'INVALID_ARGUMENT',
-      `type: no event type fits ${JSON.stringify(pattern.slice(0, 80))}`,
-      {
-        hint: `types are ${EVENT_TYPES.join(', ')}; "Exec*" or "exec.*" stand for several`,
-      },
-    )
-  })
-  return [...new Set(found)]
-}
-
-function toRegExp(pattern: string): RegExp {
-  const [, aggregate, rest] = /^([a-z]+)\.(.+)$/.exec(pattern) ?? []
-  const text = aggregate === undefined ? pattern : `${aggregate}${rest}`
-  const escaped = text.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*')
-  // Names are compared without case only behind an aggregate: `exec.exited` is what a subject calls ExecExited.
-  return new RegExp(`^${escaped}$`, aggregate === undefined ? '' : 'i')
-}
 
 /** A page in order of position, and where the next one begins. */
 export async function readFeed(
