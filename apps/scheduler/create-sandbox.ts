@@ -5,7 +5,7 @@ import type { Accepted, CommandBody } from '#libs/contract'
 import { decideSandbox, Rejected, type SandboxSpec, type WorkerId } from '#libs/domain'
 import { listWorkers, type Worker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { nameClaim } from './names.js'
+import { nameClaim, volumeClaim } from './names.js'
 import { createOrder, dispatch } from './orders.js'
 import { proposeWorkers, type WorkerLoad } from './placement.js'
 import { type Placed, resolveImage, resolveVolume } from './resolve.js'
@@ -39,7 +39,11 @@ export async function createSandbox(
       ],
       live: { action: 'open', sandboxId, ...placement },
       reservation: { action: 'take', sandboxId, workerId, resources: spec.resources },
-      claims: { take: spec.name === null ? [] : [nameClaim(spec.name, sandboxId)] },
+      claims: {
+        take: spec.name === null ? [] : [nameClaim(spec.name, sandboxId)],
+        // A volume that is removed meanwhile would be mounted empty, and what is written there lost.
+        require: spec.volumes.map(({ name, volumeId }) => volumeClaim(name, volumeId)),
+      },
       timers: { set: [startTimer(sandboxId)] },
       onClaimTaken: (name) =>
         new Rejected('NAME_TAKEN', `a running sandbox is called ${name} already`, {

@@ -1,8 +1,16 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { PLATFORM_TENANT } from '#libs/domain'
-import { ensureTenant, findTenant, lastPosition, listRefusals, setTenantLimits } from '#libs/event-store'
+import { makeId, PLATFORM_TENANT } from '#libs/domain'
+import {
+  append,
+  ensureTenant,
+  findTenant,
+  lastPosition,
+  listRefusals,
+  setTenantLimits,
+} from '#libs/event-store'
 import { commandHeaders, subjects } from '#libs/messaging'
+import { event, request } from '../../libs/event-store/testing-requests.js'
 import { startTestScheduler, TENANT, type TestScheduler, type TestWorker } from './testing.js'
 
 let scheduler: TestScheduler
@@ -205,6 +213,36 @@ test('commands beyond the rate are refused with a time to come back, asked for o
   // Nobody else was held up.
   await expect(scheduler.ask('terminate', body)).rejects.toMatchObject({ code: 'SANDBOX_NOT_FOUND' })
 }, 60_000)
+
+test('a volume that is removed while a sandbox is created is not mounted', async () => {
+  const volumeId = makeId('vo', Date.now(), randomBytes(10))
+  const created = { name: 'raced', workerId: worker.workerId }
+  await append(
+    scheduler.db.pool,
+    request({
+      tenant: TENANT,
+      writes: [{ stream: volumeId, expectedVersion: 0, events: [event('VolumeCreated', created)] }],
+      claims: { take: [{ kind: 'volume-name', key: 'raced', holder: volumeId }] },
+    }),
+  )
+  const removal = await scheduler.db.pool.connect()
+  await removal.query('begin')
+  await removal.query(`delete from claims where key = 'raced'`)
+  let answered = false
+  const create = createSandbox({ volumes: [{ volume: 'raced', path: '/data' }] }).finally(() => {
+    answered = true
+  })
+  const refused = expect(create).rejects.toMatchObject({ code: 'VOLUME_NOT_FOUND' })
+  const isWaiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+  while (!answered && (await scheduler.db.pool.query(isWaiting)).rows.length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  const writes = [{ stream: volumeId, expectedVersion: 1, events: [event('VolumeRemoved')] }]
+  await append(scheduler.db.pool, request({ tenant: TENANT, writes }))
+  await removal.query('commit')
+  removal.release()
+  await refused
+})
 
 test('the same create, sent ten times at once by both ways, is one sandbox', async () => {
   const id = randomUUID()

@@ -3,7 +3,7 @@
 import { type Command, handleCommand, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
 import { decideVolume, isId, Rejected, type VolumeId } from '#libs/domain'
-import type { FiredTimer, Queryable, TimerToSet } from '#libs/event-store'
+import { type FiredTimer, liveSandboxesWith, type TimerToSet } from '#libs/event-store'
 import { askWorker } from '#libs/pool-tasks'
 import type { VolumeSyncer } from './context.js'
 import { findVolume, loadVolume, volumeName } from './volumes.js'
@@ -32,6 +32,8 @@ export async function removeVolume(
       outcome: { volumeId },
       writes,
       claims: { release: [volumeName(state.name, volumeId)] },
+      // Again in the append: a sandbox may have been created since the look above.
+      unmounted: { volumeId },
       timers: { set: [removeTimer(volumeId)] },
     }
   })
@@ -51,19 +53,4 @@ export async function driveRemoval(syncer: VolumeSyncer, { tenant, payload }: Fi
   const task = { kind: 'remove-volume' as const, tenant, volumeId }
   const options = { signal: AbortSignal.timeout(TASK_MS), patienceMs: 0 }
   await askWorker<'remove-volume'>(syncer.messaging, state.workerId, task, options)
-}
-
-const LIVE_WITH_VOLUME = `
-  -- The first event of each live sandbox names its volumes; there are as many rows as live sandboxes.
-  select l.sandbox_id
-  from live l
-  join events e on e.stream = l.sandbox_id and e.version = 1
-  where e.data->'spec'->'volumes' @> jsonb_build_array(jsonb_build_object('volumeId', $1::text))
-  order by l.sandbox_id
-  limit 10
-`
-
-async function liveSandboxesWith(db: Queryable, volumeId: VolumeId): Promise<string[]> {
-  const { rows } = await db.query<{ sandbox_id: string }>(LIVE_WITH_VOLUME, [volumeId])
-  return rows.map((row) => row.sandbox_id)
 }

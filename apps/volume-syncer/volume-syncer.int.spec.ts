@@ -135,6 +135,28 @@ test('a volume that a live sandbox mounts is not removed; then it is, and its po
   expect(await makeVolume('removed')).not.toBe(volumeId)
 })
 
+test('a volume is not removed when a sandbox that mounts it is created meanwhile', async () => {
+  const volumeId = await makeVolume('raced')
+  // As the append of a create holds it.
+  const create = await ground.db.pool.connect()
+  await create.query('begin')
+  await create.query(`select from claims where key = 'raced' for share`)
+  const removed = ground.ask('volume', 'remove', { volume: 'raced' })
+  const refused = expect(removed).rejects.toMatchObject({ code: 'VOLUME_IN_USE' })
+  await eventually(async () => (await ground.db.pool.query(WAITING)).rows.length > 0)
+  await ground.sandbox(worker, [mountOf(volumeId)])
+  await create.query('commit')
+  create.release()
+  await refused
+  expect(await ground.types(volumeId)).toEqual(['VolumeCreated'])
+})
+
+/** Who waits for a row. */
+const WAITING = `
+  select from pg_stat_activity
+  where datname = current_database() and wait_event_type = 'Lock'
+`
+
 /** A home worker's log, without the content. */
 class VolumeLog {
   /** Thrown once, at the next commit. */

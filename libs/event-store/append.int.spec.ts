@@ -242,6 +242,27 @@ describe('claims', () => {
   })
 })
 
+test('a sandbox that mounts a volume and the volume’s removal exclude each other, whoever comes first', async () => {
+  for (let round = 0; round < 10; round++) {
+    const [volumeId, id] = [`vo-${round}`, sandboxId()]
+    const claim = { kind: 'volume-name', key: `data${round}`, holder: volumeId }
+    await append(db.pool, request({ stream: volumeId, claims: { take: [claim] } }))
+    const writes = [{ stream: volumeId, expectedVersion: 1, events: [event('VolumeRemoved')] }]
+    const removal = request({ writes, claims: { release: [claim] }, unmounted: { volumeId } })
+    const create = request({
+      live: { action: 'open', sandboxId: id, workerId: 'wk-1', epoch: 1 },
+      writes: [
+        { stream: id, expectedVersion: 0, events: [event('Created', { spec: { volumes: [{ volumeId }] } })] },
+      ],
+      claims: { require: [claim] },
+    })
+    const both = round % 2 === 0 ? [removal, create] : [create, removal]
+    const results = await Promise.all(both.map((one) => append(db.pool, one)))
+    expect(results).toContainEqual({ outcome: 'conflict', stream: volumeId })
+    expect(results).toContainEqual(expect.objectContaining({ outcome: 'appended' }))
+  }
+})
+
 describe('the live row', () => {
   const place = async () => {
     const id = sandboxId()

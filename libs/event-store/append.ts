@@ -13,12 +13,13 @@ import { connect, type Database, isConnectionLoss, sqlState, type Transaction } 
 import { type Envelope, hashEvent, NO_HASH } from './envelope.js'
 import { cleanObject, cleanText } from './json.js'
 import { settleLostCommit } from './lost-commit.js'
-import { releaseClaims, takeClaims } from './statements/claims.js'
+import { releaseClaims, requireClaims, takeClaims } from './statements/claims.js'
 import { type CommandRow, findStoredCommand, insertCommand } from './statements/commands.js'
 import { moveCursor } from './statements/cursors.js'
 import { type Head, insertEvents, selectHeads } from './statements/events.js'
 import { changeExecSlot } from './statements/exec-slots.js'
 import { changeLive } from './statements/live.js'
+import { liveSandboxesWith } from './statements/mounts.js'
 import { changeReservation } from './statements/reservations.js'
 import { changeTimers } from './statements/timers.js'
 import type { AppendRequest, AppendResult, Effects, EventMeta, StreamWrite } from './types.js'
@@ -98,7 +99,7 @@ async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
 
 /** Sends every statement at once and returns the first refusal in the order of the locks. */
 async function sendAll(tx: Transaction, { request, row, events }: Prepared): Promise<Refusal | null> {
-  const { tenant, live, claims, timers, reservation, execSlot, cursor } = request
+  const { tenant, live, claims, timers, unmounted, reservation, execSlot, cursor } = request
   const steps: Promise<Refusal | null>[] = [
     tx.query('begin').then(() => null),
     insertCommand(tx, row).then((isNew) => (isNew ? null : { outcome: 'duplicate', stored: {} })),
@@ -110,6 +111,15 @@ async function sendAll(tx: Transaction, { request, row, events }: Prepared): Pro
   if (claims?.take?.length) {
     const taken = takeClaims(tx, tenant, claims.take)
     steps.push(taken.then((claim) => claim && { outcome: 'claim-taken', claim }))
+  }
+  if (claims?.require?.length) {
+    const gone = requireClaims(tx, tenant, claims.require)
+    steps.push(gone.then((claim) => claim && { outcome: 'conflict', stream: claim.holder }))
+  }
+  if (unmounted) {
+    const { volumeId } = unmounted
+    const users = liveSandboxesWith(tx, volumeId)
+    steps.push(users.then(({ length }) => (length === 0 ? null : { outcome: 'conflict', stream: volumeId })))
   }
   if (events.length > 0) {
     steps.push(
@@ -218,13 +228,18 @@ function effectsOf({ live, claims, reservation, execSlot }: AppendRequest): Effe
   const effects = cleanObject(
     {
       live: live?.action === 'require' ? undefined : live,
-      claims: claims?.take?.length || claims?.release?.length ? claims : undefined,
+      claims: changesOf(claims),
       reservation,
       execSlot: execSlot && { ...execSlot },
     },
     'effects',
   )
   return Object.keys(effects).length > 0 ? effects : null
+}
+
+/** What is only required changes nothing. */
+function changesOf({ take, release }: NonNullable<AppendRequest['claims']> = {}) {
+  return take?.length || release?.length ? { take, release } : undefined
 }
 
 function check(request: AppendRequest): void {

@@ -139,7 +139,10 @@ export interface AppendRequest {
     /** By a timer's handler: removes exactly the setting that it was given, not a newer one under the same key. */
     consume?: TimerRef[]
   }
-  claims?: { take?: Claim[]; release?: Claim[] }
+  /** `require`: held by its holder until the commit, shared with others that require it; else a conflict. */
+  claims?: { take?: Claim[]; release?: Claim[]; require?: Claim[] }
+  /** A volume that no live sandbox mounts, judged when its claim is given up: none can come between. Else a conflict. */
+  unmounted?: { volumeId: string }
   reservation?: ReservationChange
   execSlot?: ExecSlotChange
   live?: LiveChange

@@ -30,8 +30,30 @@ const TAKE = `
 export async function takeClaims(tx: Queryable, tenant: string, claims: Claim[]): Promise<Claim | null> {
   const values = [tenant, JSON.stringify(inOrder(claims))]
   const { rows } = await tx.query<{ kind: string; key: string }>({ name: 'take-claims', text: TAKE, values })
-  const taken = new Set(rows.map((row) => JSON.stringify([row.kind, row.key])))
-  return claims.find((claim) => !taken.has(JSON.stringify([claim.kind, claim.key]))) ?? null
+  return missingFrom(rows, claims)
+}
+
+const REQUIRE = `
+  -- Share: those who build on one volume do not wait for each other, but its removal waits for them and they for it.
+  select c.kind, c.key
+  from claims c
+  join jsonb_to_recordset($2::jsonb) as r (kind text, key text, holder text)
+    on c.kind = r.kind and c.key = r.key and c.holder = r.holder
+  where c.tenant = $1
+  order by c.kind, c.key
+  for share of c
+`
+
+/** Returns the first claim that its holder has not, or not any more; null when all are as they should be, and stay so. */
+export async function requireClaims(tx: Queryable, tenant: string, claims: Claim[]): Promise<Claim | null> {
+  const values = [tenant, JSON.stringify(inOrder(claims))]
+  const { rows } = await tx.query<Claim>({ name: 'require-claims', text: REQUIRE, values })
+  return missingFrom(rows, claims)
+}
+
+function missingFrom(rows: { kind: string; key: string }[], claims: Claim[]): Claim | null {
+  const there = new Set(rows.map((row) => JSON.stringify([row.kind, row.key])))
+  return claims.find((claim) => !there.has(JSON.stringify([claim.kind, claim.key]))) ?? null
 }
 
 /** One order for everybody, so that two appends that want the same two claims never wait for each other. */
