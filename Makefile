@@ -3,7 +3,7 @@ SHELL := /bin/bash
 NODE := .tools/node/bin/node
 SYSTEM := $(NODE) scripts/system/main.mjs
 .DEFAULT_GOAL := help
-.PHONY: help setup build up down status demo dev test check bench soak clean
+.PHONY: help setup build up down tenants status demo dev test check bench soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -19,6 +19,9 @@ up: build ## start the system here, or what is missing of it
 
 down: ## stop it and leave nothing behind
 	@[[ ! -x $(NODE) ]] || $(SYSTEM) down
+
+tenants: ## bring the broker's accounts to the table of tenants; ROTATE=name gives one a new password
+	@$(SYSTEM) tenants $(ROTATE)
 
 status: ## what runs
 	@$(SYSTEM) status

@@ -36,6 +36,31 @@ test('a tenant’s request may be answered after the five minutes that it may wa
   expect(new Set(thresholds)).toEqual(new Set(['6m']))
 })
 
+test('an account has the limits of its tenant, and no larger messages than the server', () => {
+  const limits = { connections: 2, subscriptions: 5, payloadBytes: 2 ** 30 }
+  const tenants = [
+    { name: 'small', users: [], limits },
+    { name: 'other', users: [] },
+  ]
+  const { accounts, max_payload } = JSON.parse(renderNatsConfig(config({ tenants })))
+  expect(accounts['tenant-small'].limits).toEqual({
+    max_connections: 2,
+    max_subscriptions: 5,
+    max_payload,
+  })
+  expect(accounts['tenant-other'].limits).toMatchObject({ max_connections: 256, max_subscriptions: 10_000 })
+})
+
+test('servers of a cluster show each other a login', () => {
+  const cluster = { serverName: 'n1', name: 'c', host: '0.0.0.0', port: 6222, routes: ['nats://n2:6222'] }
+  const routeUser = { user: 'route', password }
+  const rendered = JSON.parse(renderNatsConfig(config({ cluster: { ...cluster, routeUser } })))
+  expect(rendered.cluster).toMatchObject({
+    authorization: { user: 'route', password },
+    routes: [`nats://route:${password}@n2:6222`],
+  })
+})
+
 for (const [what, changes] of Object.entries({
   'a tenant that is a wildcard': { tenants: [{ name: '*', users: [] }] },
   'a tenant that is there twice': { tenants: ['acme', 'acme'].map((name) => ({ name, users: [] })) },

@@ -27,7 +27,7 @@ export interface NatsConfig {
   host: string
   port: number
   storeDir: string
-  tenants: { name: string; users: NatsUser[] }[]
+  tenants: { name: string; users: NatsUser[]; limits?: Partial<NatsTenantLimits> }[]
   /** Services: one user each, or one for all. */
   platformUsers: NatsUser[]
   /** `nkeyPublic`: `U…`. */
@@ -50,6 +50,13 @@ export interface NatsCluster {
   routes: string[]
   /** What the servers show each other. Without it, whoever reaches the port is taken for a server. */
   routeUser?: NatsUser
+}
+
+/** Of one tenant's account. */
+export interface NatsTenantLimits {
+  connections: number
+  subscriptions: number
+  payloadBytes: number
 }
 
 export interface NatsLimits {
@@ -129,12 +136,15 @@ function platformAccount({ tenants, platformUsers, workers }: NatsConfig): objec
   }
 }
 
-function tenantAccount({ name, users }: NatsConfig['tenants'][number], limits: NatsLimits): object {
+function tenantAccount(
+  { name, users, limits: own }: NatsConfig['tenants'][number],
+  limits: NatsLimits,
+): object {
   return {
     limits: {
-      max_connections: limits.connectionsPerTenant,
-      max_subscriptions: limits.subscriptionsPerTenant,
-      max_payload: PAYLOAD_BYTES_MAX,
+      max_connections: own?.connections ?? limits.connectionsPerTenant,
+      max_subscriptions: own?.subscriptions ?? limits.subscriptionsPerTenant,
+      max_payload: Math.min(own?.payloadBytes ?? PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX),
     },
     users: users.map(({ user, password }) => ({
       user,

@@ -1,9 +1,10 @@
 /**
  * prepare.mjs DIR ADMIN_URL [WORKERS]: what docker-compose.yml needs, in DIR (mode 0700), made once; run it again after
- * an upgrade, for the migrations.
+ * an upgrade, for the migrations, and when a tenant was made or its limits on the broker were changed: then reload the
+ * brokers twice (docs/tenants.md).
  *
  *   keys/           every key and credential, one file each
- *   nats-<n>.conf   of the three brokers of the cluster
+ *   nats-<n>.conf   of the three brokers of the cluster, with an account per tenant
  *   env             for `docker-compose --env-file`: the services' database URL, the worker's id
  *
  * ADMIN_URL: a superuser's, of the database to use. The services get a login of their own, which cannot change events.
@@ -11,7 +12,7 @@
 import { chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { ensureKeys } from '../system/keys.mjs'
-import { natsAccounts } from '../system/system.mjs'
+import { natsAccounts, readTenants } from '../system/tenants.mjs'
 
 // The user of the services in the image (`node`); only the worker runs as root there.
 const CONTAINER_UID = 1000
@@ -27,6 +28,14 @@ const write = (/** @type {string} */ name, /** @type {string} */ text) =>
 
 mkdirSync(dir, { recursive: true, mode: 0o700 })
 const keys = await ensureKeys(dir, Number(workers))
+const { ensureLogin, migrate } = await import('#migrations')
+await migrate(adminUrl)
+await ensureLogin(adminUrl, { ...keys.service, role: 'service' })
+await ensureLogin(adminUrl, { ...keys.auditor, role: 'auditor' })
+
+const tenants = await readTenants(adminUrl)
+// Makes the logins that are missing, so before the files are given away.
+const accounts = natsAccounts(keys, tenants)
 const keysDir = join(dir, 'keys')
 for (const path of [keysDir, ...readdirSync(keysDir).map((name) => join(keysDir, name))]) {
   chownSync(path, CONTAINER_UID, CONTAINER_UID)
@@ -36,15 +45,17 @@ const { renderNatsConfig } = await import('#libs/messaging')
 const brokers = ['nats-1', 'nats-2', 'nats-3']
 for (const name of brokers) {
   const routes = brokers.filter((other) => other !== name).map((other) => `nats://${other}:6222`)
-  const cluster = { serverName: name, name: 'sandtrail', host: '0.0.0.0', port: 6222, routes }
+  const cluster = {
+    serverName: name,
+    name: 'sandtrail',
+    host: '0.0.0.0',
+    port: 6222,
+    routes,
+    routeUser: keys.route,
+  }
   const at = { host: '0.0.0.0', port: 4222, storeDir: '/data', cluster }
-  write(`${name}.conf`, renderNatsConfig({ ...at, ...natsAccounts(keys) }))
+  write(`${name}.conf`, renderNatsConfig({ ...at, ...accounts }))
 }
-
-const { ensureLogin, migrate } = await import('#migrations')
-await migrate(adminUrl)
-await ensureLogin(adminUrl, { ...keys.service, role: 'service' })
-await ensureLogin(adminUrl, { ...keys.auditor, role: 'auditor' })
 
 const databaseUrl = new URL(adminUrl)
 databaseUrl.username = keys.service.user

@@ -20,8 +20,8 @@ export const PLATFORM = 'platform'
  * Makes what is missing.
  *
  * @param {string} dir state directory of the system @param {number} workers
- * @returns {Promise<{ path: (name: string) => string, platform: Login, operator: Login, tenant: Login, service: Login,
- *   auditor: Login, workers: WorkerIdentity[] }>}
+ * @returns {Promise<{ path: (name: string) => string, platform: Login, operator: Login, tenant: Login, route: Login,
+ *   tenantLogin: (tenant: string) => Login, service: Login, auditor: Login, workers: WorkerIdentity[] }>}
  */
 export async function ensureKeys(dir, workers) {
   const home = join(dir, 'keys')
@@ -35,7 +35,10 @@ export async function ensureKeys(dir, workers) {
     path,
     platform: ensureLogin(path('platform.json'), 'platform'),
     operator: ensureLogin(path('operator.json'), 'operator'),
-    tenant: ensureLogin(path(`tenant-${TENANT}.json`), TENANT),
+    tenant: ensureTenantLogin(path, TENANT),
+    // What the servers of a cluster show each other.
+    route: ensureLogin(path('nats-route.json'), 'route'),
+    tenantLogin: (tenant) => ensureTenantLogin(path, tenant),
     service: ensureLogin(path('database-service.json'), 'sandtrail_services'),
     auditor: ensureLogin(path('database-auditor.json'), 'sandtrail_audit'),
     workers: await Promise.all(Array.from({ length: workers }, (_, index) => ensureWorker(path, index + 1))),
@@ -57,9 +60,26 @@ async function ensureVerifierKey(path) {
   write(path('trail.vkey'), loadSigner(path('trail.key'), 'sandtrail').publicKey)
 }
 
+/**
+ * User names are one name space for all accounts: a tenant may be called like a service.
+ * @param {(name: string) => string} path @param {string} tenant
+ */
+function ensureTenantLogin(path, tenant) {
+  return ensureLogin(path(`tenant-${tenant}.json`), tenant === TENANT ? tenant : `tenant-${tenant}`)
+}
+
+/** The old password is void when the broker has read the new one. @param {string} path of the login's file */
+export function rotateLogin(path) {
+  const { user } = JSON.parse(readFileSync(path, 'utf8'))
+  write(path, newLogin(user))
+}
+
+const newLogin = (/** @type {string} */ user) =>
+  JSON.stringify({ user, password: randomBytes(24).toString('hex') })
+
 /** @param {string} path @param {string} user @returns {Login} */
 function ensureLogin(path, user) {
-  once(path, () => JSON.stringify({ user, password: randomBytes(24).toString('hex') }))
+  once(path, () => newLogin(user))
   return JSON.parse(readFileSync(path, 'utf8'))
 }
 

@@ -1,13 +1,16 @@
-/** main.mjs up | down | status | demo | dev | soak | destroy | nats-config: what the Makefile calls. */
+/** main.mjs up | down | status | tenants | demo | dev | soak | destroy | nats-config: what the Makefile calls. */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { openDatabase } from './database.mjs'
 import { demo } from './demo.mjs'
 import { dev } from './dev.mjs'
 import { ensureKeys } from './keys.mjs'
+import { findProcess, isAlive } from './processes.mjs'
 import { soak } from './soak.mjs'
 import { lastingDir } from './state.mjs'
 import { destroy, destroyOwnedOnSignals, wasInterrupted } from './sweep.mjs'
-import { describeProcesses, natsAccounts, startSystem, stopSystem, writeUserFiles } from './system.mjs'
+import { describeProcesses, startSystem, stopSystem, syncTenants, writeUserFiles } from './system.mjs'
+import { natsAccounts, rememberedTenants } from './tenants.mjs'
 import { HOME } from './tools.mjs'
 
 const say = (/** @type {string} */ line) => console.error(`sandtrail: ${line}`)
@@ -47,6 +50,24 @@ const commands = {
     if (processes.length === 0) say("not running; 'make up' starts it")
   },
 
+  /** Brings the broker's accounts to the table of tenants; a named tenant gets a new password. */
+  async tenants(rotate = '') {
+    const dir = lastingDir()
+    if (!isAlive(findProcess(dir, 'postgres')) && process.env.SANDTRAIL_PG_URL === undefined) {
+      say("not running; 'make up' does it too")
+      return
+    }
+    const keys = await ensureKeys(dir, 1)
+    const logs = userFile('logs')
+    const login = { service: keys.service, auditor: keys.auditor }
+    const { serviceUrl } = await openDatabase(dir, { log: join(logs, 'postgres.log'), ...login })
+    const options = { databaseUrl: serviceUrl, log: join(logs, 'nats.log') }
+    const logins = await syncTenants(dir, keys, { ...options, ...(rotate ? { rotate } : {}) })
+    for (const [tenant, file] of Object.entries(logins)) console.log(`${tenant.padEnd(32)} ${file}`)
+    if (process.env.SANDTRAIL_NATS_URL === undefined) return
+    say('give your broker what `main.mjs nats-config` prints, and reload it twice, a second apart')
+  },
+
   /** Removes the lasting system with all its data. */
   async destroy() {
     const dir = lastingDir()
@@ -58,8 +79,16 @@ const commands = {
   /** Prints what a broker of your own (SANDTRAIL_NATS_URL) has to be given. */
   async 'nats-config'(port = '4222', storeDir = '/var/lib/nats') {
     const { renderNatsConfig } = await import('#libs/messaging')
-    const keys = await ensureKeys(lastingDir(), 1)
-    console.log(renderNatsConfig({ host: '0.0.0.0', port: Number(port), storeDir, ...natsAccounts(keys) }))
+    const dir = lastingDir()
+    const keys = await ensureKeys(dir, 1)
+    console.log(
+      renderNatsConfig({
+        host: '0.0.0.0',
+        port: Number(port),
+        storeDir,
+        ...natsAccounts(keys, rememberedTenants(dir)),
+      }),
+    )
   },
 }
 

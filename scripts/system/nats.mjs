@@ -1,5 +1,5 @@
 /** A nats-server of our own, with JetStream, on 127.0.0.1. */
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { forgetPort, portFor } from './ports.mjs'
@@ -33,11 +33,34 @@ export async function startNats(dir, { log, renderConfig }) {
       const command = tools().SANDTRAIL_NATS_SERVER ?? ''
       record = launch(dir, { name: 'nats', command, args: ['--config', configFile], ...user, log })
     } else if (changed) {
-      signal(record, 'SIGHUP')
+      await reload(record, log)
     }
     if (await listens(port, record)) return `nats://127.0.0.1:${port}`
     if (attempt === 3) throw new Error(`nats-server did not start: see ${log}`)
     forgetPort(dir, 'nats')
+  }
+}
+
+/**
+ * Twice: the first reload makes a new tenant's account, but its imports only the second (nats-server 2.15.2,
+ * `configureAccounts`: "only if not reloading").
+ * @param {import('./processes.mjs').ProcessRecord} record @param {string} log
+ */
+async function reload(record, log) {
+  const said = () => (existsSync(log) ? readFileSync(log, 'utf8') : '')
+  for (let time = 1; time <= 2; time++) {
+    const before = said().length
+    signal(record, 'SIGHUP')
+    let answer = ''
+    await until(() => {
+      answer =
+        /Reloaded server configuration|Failed to reload server configuration[^\n]*/.exec(
+          said().slice(before),
+        )?.[0] ?? ''
+      return answer !== '' || !isAlive(record)
+    }, 10_000)
+    if (!answer.startsWith('Reloaded'))
+      throw new Error(`nats-server did not take its configuration: see ${log}`)
   }
 }
 

@@ -35,6 +35,8 @@ export interface System {
   kill(name: string, signal?: NodeJS.Signals): Promise<void>
   /** Stops it in order, and starts it. */
   restart(name: string): Promise<void>
+  /** Brings the broker's accounts to the table of tenants, `rotate`'s with a new password; each tenant's login. */
+  syncTenants(rotate?: string): Promise<Record<string, { user: string; password: string }>>
   /** Ends every process and removes what they have on the host; of a private system everything. */
   stop(): Promise<void>
 }

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openDatabase } from './database.mjs'
-import { ensureKeys, once, PLATFORM, TENANT } from './keys.mjs'
+import { ensureKeys, once, rotateLogin, TENANT } from './keys.mjs'
 import { removeLeftovers } from './leftovers.mjs'
 import { startNats } from './nats.mjs'
 import { mountPool } from './pool.mjs'
@@ -17,6 +17,7 @@ import { findProcess, isAlive, listProcesses, signal, stopProcess } from './proc
 import { servicesOf, startService } from './services.mjs'
 import { createPrivateDir, systemId } from './state.mjs'
 import { destroy, sweep } from './sweep.mjs'
+import { natsAccounts, readTenants, rememberedTenants, rememberTenants } from './tenants.mjs'
 import { CLONE, HOME, isRoot, sh, tools } from './tools.mjs'
 import { until } from './until.mjs'
 
@@ -42,6 +43,8 @@ import { until } from './until.mjs'
  * @property {(name: string, signal?: NodeJS.Signals) => Promise<void>} kill sends a signal (SIGKILL); after one that
  *   ends a process, resolves when it is gone
  * @property {(name: string) => Promise<void>} restart stops it as `down` does, and starts it
+ * @property {(rotate?: string) => Promise<Record<string, { user: string, password: string }>>} syncTenants brings the
+ *   broker's accounts to the table of tenants; each tenant's login
  * @property {() => Promise<void>} stop
  */
 
@@ -75,13 +78,18 @@ async function start(dir, isPrivate, options) {
 
   const database = () =>
     openDatabase(dir, { log: join(logs, 'postgres.log'), service: keys.service, auditor: keys.auditor })
-  const nats = () => openNats(dir, keys, join(logs, 'nats.log'))
+  const natsLog = join(logs, 'nats.log')
+  const nats = () => openNats(dir, keys, natsLog)
   say('Postgres, nats-server and the pools')
   const [{ adminUrl, serviceUrl, auditorUrl, ownServer }, natsUrl, pools] = await Promise.all([
     database(),
     nats(),
     Promise.all(keys.workers.map((_, index) => mountPool(dir, `${index + 1}`))),
   ])
+
+  const tenants = (/** @type {string | undefined} */ rotate = undefined) =>
+    syncTenants(dir, keys, { databaseUrl: serviceUrl, log: natsLog, ...(rotate ? { rotate } : {}) })
+  await tenants()
 
   const httpPort = await portFor(dir, 'gateway')
   const moreHttpPorts = await inTurn(gateways - 1, (index) => portFor(dir, `gateway-${index + 2}`))
@@ -150,6 +158,13 @@ async function start(dir, isPrivate, options) {
       await stopProcess(dir, name)
       await startByName(name)
     },
+    syncTenants: async (rotate) =>
+      Object.fromEntries(
+        Object.entries(await tenants(rotate)).map(([name, file]) => [
+          name,
+          JSON.parse(readFileSync(file, 'utf8')),
+        ]),
+      ),
     stop: () => (isPrivate ? destroy(dir) : stopSystem(dir)),
   }
 }
@@ -183,20 +198,31 @@ async function openNats(dir, keys, log) {
   const { renderNatsConfig } = await import('#libs/messaging')
   return (
     process.env.SANDTRAIL_NATS_URL ??
-    startNats(dir, { log, renderConfig: (at) => renderNatsConfig({ ...at, ...natsAccounts(keys) }) })
+    startNats(dir, {
+      log,
+      renderConfig: (at) => renderNatsConfig({ ...at, ...natsAccounts(keys, rememberedTenants(dir)) }),
+    })
   )
 }
 
-/** @param {Awaited<ReturnType<typeof ensureKeys>>} keys */
-export function natsAccounts(keys) {
-  return {
-    tenants: [
-      { name: TENANT, users: [keys.tenant] },
-      { name: PLATFORM, users: [keys.operator] },
-    ],
-    platformUsers: [keys.platform],
-    workers: keys.workers.map(({ id, nkeyPublic }) => ({ id, nkeyPublic })),
+/**
+ * Brings the broker's accounts to what the table of tenants says, logins and limits included. `rotate`: a tenant that
+ * gets a new password.
+ *
+ * @param {string} dir @param {Awaited<ReturnType<typeof ensureKeys>>} keys
+ * @param {{ databaseUrl: string, log: string, rotate?: string }} options
+ * @returns {Promise<Record<string, string>>} the file of each tenant's login
+ */
+export async function syncTenants(dir, keys, { databaseUrl, log, rotate }) {
+  const tenants = await readTenants(databaseUrl)
+  if (rotate !== undefined) {
+    if (!tenants.some(({ name }) => name === rotate)) throw new Error(`there is no tenant ${rotate}`)
+    keys.tenantLogin(rotate)
+    rotateLogin(keys.path(`tenant-${rotate}.json`))
   }
+  rememberTenants(dir, tenants)
+  await openNats(dir, keys, log)
+  return Object.fromEntries(tenants.map(({ name }) => [name, keys.path(`tenant-${name}.json`)]))
 }
 
 /** @param {string} path @param {string} databaseUrl */
