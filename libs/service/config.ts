@@ -47,11 +47,20 @@ export const natsCredentialsFile = secretFile.transform((content, context) => {
       z.strictObject({ user: z.string(), password: z.string() }),
       z.strictObject({ nkeySeed: z.string() }),
     ])
-    .safeParse(JSON.parse(content))
+    .safeParse(parseJson(content))
   if (parsed.success) return parsed.data
   context.addIssue({ code: 'custom', message: 'must hold {"user","password"} or {"nkeySeed"}' })
   return z.NEVER
 })
+
+/** Undefined for what is no JSON: the error of the parser would quote the secret. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
 
 /** Keys that every service has. */
 export const commonConfig = {
