@@ -5,27 +5,22 @@ import { z } from 'zod'
 import {
   commonConfig,
   integer,
+  key32File,
   metricsConfig,
+  privateFile,
   readConfig,
   type ServiceSettings,
   secretFile,
   serviceSettings,
 } from '#libs/service'
 
-const privateKeyFile = secretFile.transform((pem, context): KeyObject => {
+const privateKeyFile = privateFile.transform((pem, context): KeyObject => {
   try {
     return createPrivateKey(pem)
   } catch {
     context.addIssue({ code: 'custom', message: 'must hold an Ed25519 private key as PKCS#8 PEM' })
     return z.NEVER
   }
-})
-
-const symmetricKeyFile = secretFile.transform((text, context): Buffer => {
-  const key = Buffer.from(text, 'base64')
-  if (key.length === 32) return key
-  context.addIssue({ code: 'custom', message: 'must hold 32 bytes as base64' })
-  return z.NEVER
 })
 
 const SHAPE = {
@@ -38,7 +33,7 @@ const SHAPE = {
   SANDTRAIL_PUBLIC_URL: z.url().default('http://127.0.0.1:8480'),
   SANDTRAIL_DATA_PLANE_KEY_FILE: privateKeyFile,
   SANDTRAIL_BLOB_DIR: z.string(),
-  SANDTRAIL_BLOB_KEY_FILE: symmetricKeyFile,
+  SANDTRAIL_BLOB_KEY_FILE: key32File,
   /** C2SP form, `origin+id+key`. Both or none: without them `verify` through the gateway is refused. */
   SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: secretFile.optional(),
   SANDTRAIL_TRAIL_COPY: z.string().optional(),

@@ -1,21 +1,14 @@
 /** The scheduler's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig, integer, metricsConfig, secretFile } from '#libs/service'
-
-const key32 = secretFile.transform((text, context) => {
-  const key = Buffer.from(text, 'base64')
-  if (key.length === 32) return key
-  context.addIssue({ code: 'custom', message: 'must hold 32 bytes in base64' })
-  return z.NEVER
-})
+import { commonConfig, integer, key32File, metricsConfig } from '#libs/service'
 
 export const schedulerConfig = {
   ...commonConfig,
   ...metricsConfig(9_481),
   SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
   /** Wraps the tenants' data keys; the key of command hashes is derived from it. */
-  SANDTRAIL_MASTER_KEY_FILE: key32,
+  SANDTRAIL_MASTER_KEY_FILE: key32File,
   SANDTRAIL_TRAIL_FILE: z.string().min(1),
   /** Read by the signer itself, which refuses a file that others can read. */
   SANDTRAIL_TRAIL_KEY_FILE: z.string().min(1),

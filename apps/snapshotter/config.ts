@@ -1,14 +1,7 @@
 /** The snapshotter's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig, metricsConfig, secretFile } from '#libs/service'
-
-const key32 = secretFile.transform((text, context) => {
-  const key = Buffer.from(text, 'base64')
-  if (key.length === 32) return key
-  context.addIssue({ code: 'custom', message: 'must hold 32 bytes in base64' })
-  return z.NEVER
-})
+import { commonConfig, key32File, metricsConfig } from '#libs/service'
 
 export const snapshotterConfig = {
   ...commonConfig,
@@ -17,7 +10,7 @@ export const snapshotterConfig = {
   /** How workers, and this service, reach the gateway, which serves the blobs. */
   SANDTRAIL_PUBLIC_URL: z.url({ protocol: /^https?$/ }).default('http://127.0.0.1:8480'),
   /** Signs the URLs of blobs. */
-  SANDTRAIL_BLOB_KEY_FILE: key32,
+  SANDTRAIL_BLOB_KEY_FILE: key32File,
 } as const
 
 export type SnapshotterConfig = z.output<z.ZodObject<typeof snapshotterConfig>>

@@ -38,7 +38,7 @@ export {
 } from './projections/sandboxes.js'
 export { lastPosition, type ReadAllOptions, readAll, readStream } from './read.js'
 export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
-export { createMasterKey, loadMasterKey, Sealer } from './sealer.js'
+export { Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'
 export { purgeCommands } from './statements/commands.js'
 export { moveCursor, readCursor } from './statements/cursors.js'

@@ -7,7 +7,6 @@
  */
 
 import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { SandtrailError } from '#libs/domain'
 import type { Queryable } from './database.js'
 import { cleanObject } from './json.js'
@@ -30,7 +29,7 @@ interface TenantKey {
 export class Sealer {
   private readonly cache = new Map<string, { key: Buffer; until: number }>()
 
-  /** `masterKey`: 32 bytes, see `loadMasterKey`. */
+  /** `masterKey`: 32 bytes. */
   constructor(
     private readonly db: Queryable,
     private readonly masterKey: Buffer,
@@ -119,23 +118,6 @@ const DESTROY = `
   set wrapped = null, destroyed_at = clock_timestamp()
   where tenant = $1 and destroyed_at is null
 `
-
-/** Writes a new master key (base64, mode 0600). Throws when the file is there already. */
-export function createMasterKey(path: string): void {
-  writeFileSync(path, `${randomBytes(KEY_BYTES).toString('base64')}\n`, { mode: 0o600, flag: 'wx' })
-}
-
-/** Throws INVALID_ARGUMENT when others can read the file, or it does not hold 32 bytes in base64. */
-export function loadMasterKey(path: string): Buffer {
-  if ((statSync(path).mode & 0o077) !== 0) {
-    throw new SandtrailError('INVALID_ARGUMENT', `${path} can be read by others`, {
-      hint: `chmod 600 ${path}`,
-    })
-  }
-  const key = Buffer.from(readFileSync(path, 'utf8').trim(), 'base64')
-  if (key.length === KEY_BYTES) return key
-  throw new SandtrailError('INVALID_ARGUMENT', `${path} does not hold ${KEY_BYTES} bytes in base64`)
-}
 
 function encrypt(key: Buffer, plain: Buffer, bound: Buffer): Buffer {
   const nonce = randomBytes(NONCE_BYTES)

@@ -1,6 +1,6 @@
 /** Configuration from the environment: one schema per service, read once in `main`, all faults told at once. */
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { z } from 'zod'
 import type { ServiceSettings } from './lifecycle.js'
 
@@ -38,6 +38,23 @@ export const secretFile = z.string().transform((path, context) => {
     context.addIssue({ code: 'custom', message: `cannot read the file ${path}` })
     return z.NEVER
   }
+})
+
+/** The same, refused when others than its owner can read or change it. */
+export const privateFile = z
+  .string()
+  .refine((path) => ((statSync(path, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) === 0, {
+    error: ({ input }) => `others can read the file ${input}: chmod 600 it`,
+    abort: true,
+  })
+  .pipe(secretFile)
+
+/** A symmetric key: 32 bytes in base64, in a file that nobody else can read. */
+export const key32File = privateFile.transform((text, context): Buffer => {
+  const key = Buffer.from(text, 'base64')
+  if (key.length === 32) return key
+  context.addIssue({ code: 'custom', message: 'must hold 32 bytes in base64' })
+  return z.NEVER
 })
 
 /** A file of NATS credentials: `{"user","password"}` or `{"nkeySeed"}`. */
