@@ -1,4 +1,4 @@
-import { expect, test } from '@jest/globals'
+import { expect, jest, test } from '@jest/globals'
 import { Loop } from './loop.js'
 
 /** A step whose runs the test lets end one by one. */
@@ -66,6 +66,30 @@ test('goes on after a failure, which it tells', async () => {
   while (runs < 2) await new Promise((resolve) => setTimeout(resolve, 1))
   await loop.stop()
   expect(errors).toEqual([new Error('once')])
+})
+
+test('nudges do not cut the pause after a failure short, a stop does', async () => {
+  jest.useFakeTimers()
+  try {
+    let runs = 0
+    const failing = async () => {
+      runs += 1
+      throw new Error('always')
+    }
+    const loop = new Loop(failing, { pollMs: 3_600_000 })
+    loop.start()
+    for (let i = 0; i < 20; i++) {
+      loop.nudge()
+      await jest.advanceTimersByTimeAsync(1)
+    }
+    expect(runs).toBe(1)
+    await jest.advanceTimersByTimeAsync(100)
+    expect(runs).toBe(2)
+    loop.nudge()
+    await loop.stop()
+  } finally {
+    jest.useRealTimers()
+  }
 })
 
 test('start and stop may be repeated', async () => {

@@ -15,6 +15,8 @@ export class Loop {
   private running: Promise<void> | null = null
   private stopping = false
   private nudged = false
+  /** After a failure: a storm of nudges must not become a storm of failures. */
+  private resting = false
   private wake: (() => void) | null = null
 
   constructor(
@@ -36,10 +38,10 @@ export class Loop {
     this.running = null
   }
 
-  /** The next step begins at once, or after the one in flight. */
+  /** The next step begins at once, or after the one in flight; after the pause that follows a failure. */
   nudge(): void {
     this.nudged = true
-    this.wake?.()
+    if (!this.resting) this.wake?.()
   }
 
   private async run(): Promise<void> {
@@ -57,9 +59,10 @@ export class Loop {
         this.options.onError?.(error)
         const [first, most] = FAILURE_PAUSE_MS
         pauseMs = Math.min(first * 2 ** failures++, most)
-        this.nudged = false // A storm of nudges must not become a storm of failures.
+        this.resting = true
       }
-      if (!this.stopping && !this.nudged) await this.pause(pauseMs)
+      if (!this.stopping && (this.resting || !this.nudged)) await this.pause(pauseMs)
+      this.resting = false
     }
   }
 
