@@ -1,6 +1,6 @@
 /** The ledger as a feed: pages of events after a position, and waiting for the next ones. */
 
-import { type RecordedEvent, readAll } from '#libs/event-store'
+import { type Page, type RecordedEvent, readPage } from '#libs/event-store'
 import type { Gateway } from './gateway.js'
 
 export interface FeedFilter {
@@ -13,21 +13,15 @@ export interface FeedFilter {
 /** A fallback for lost wake-ups. */
 const POLL_MS = 2_000
 
-/** A page in order of position, and where the next one begins. */
-export async function readFeed(
-  { db }: Gateway,
-  { tenant, types, since }: FeedFilter,
-  after: bigint,
-  limit: number,
-): Promise<{ events: RecordedEvent[]; next: bigint }> {
-  const events = await readAll(db, {
+export function readFeed({ db }: Gateway, filter: FeedFilter, after: bigint, limit: number): Promise<Page> {
+  const { tenant, types, since } = filter
+  return readPage(db, {
     afterPosition: after,
     limit,
     tenant,
     ...(types === undefined ? {} : { types }),
     ...(since === undefined ? {} : { since }),
   })
-  return { events, next: events.at(-1)?.position ?? after }
 }
 
 /** Hands each event over in order of position, from `after` on, until `signal` fires. `null`: nothing came for a while. */

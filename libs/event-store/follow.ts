@@ -56,7 +56,11 @@ async function handleWindow(
   until: bigint,
 ): Promise<void> {
   const { table, name, types = null, handle } = following
-  for (const event of await readWindow(tx, from, until, types)) await handle(tx, event)
+  for (let at = from; at < until; ) {
+    const { events, next } = await readWindow(tx, at, until, types)
+    for (const event of events) await handle(tx, event)
+    at = next
+  }
   await tx.query({
     name: `move-${table}`,
     text: `update ${table} set position = $2, at = clock_timestamp() where name = $1`,

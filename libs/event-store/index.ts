@@ -36,7 +36,7 @@ export {
   type SandboxRow,
   sandboxesProjection,
 } from './projections/sandboxes.js'
-export { lastPosition, type ReadAllOptions, readAll, readStream } from './read.js'
+export { lastPosition, type Page, type PageOptions, readPage, readStream } from './read.js'
 export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
 export { Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'

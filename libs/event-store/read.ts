@@ -62,50 +62,87 @@ export async function readStream(
   return rows.map(toEvent)
 }
 
-const READ_ALL = `
-  select ${EVENT_COLUMNS}
-  from ledger l
-  join events e on e.stream = l.stream and e.version = l.version
-  where l.position > $1
-    and ($3::text is null or e.tenant = $3)
-    and ($4::text[] is null or e.type = any($4))
-    and ($5::text is null or l.stream = $5)
-    and ($6::timestamptz is null or e.at >= $6)
-    and ($7::bigint is null or l.position <= $7)
-  order by l.position
-  limit $2
+/** What was read in order of position, and the position up to which that is everything. */
+export interface Page {
+  events: RecordedEvent[]
+  next: bigint
+}
+
+/** An event may have 1 MiB: by number alone, a page could be as much memory as a service has. */
+const PAGE_BYTES_MAX = 8 * 1024 ** 2
+
+/** What is compressed counts as what it will be: a few KiB may become 1 MiB. */
+const EVENT_BYTES = `
+  coalesce(pg_column_size(e.sealed), 0)
+  + case when pg_column_compression(e.data) is null then pg_column_size(e.data) else octet_length(e.data::text) end
 `
 
-export interface ReadAllOptions {
+/** `selected`: rows with `bytes`. The event that makes the page full is still in it. */
+const cutAtBytes = (selected: string) => `
+  select *
+  from (
+    select *, sum(bytes) over (order by position rows unbounded preceding) as page_bytes
+    from (${selected}) found
+  ) counted
+  where page_bytes - bytes < ${PAGE_BYTES_MAX}
+  order by position
+`
+
+interface PageRow extends EventRow {
+  page_bytes: string
+}
+
+/** `end`: what was looked through, unless the page was full before. */
+function toPage(rows: PageRow[], end: bigint, limit = Number.POSITIVE_INFINITY): Page {
+  const last = rows.at(-1)
+  const isCut = last !== undefined && (rows.length >= limit || Number(last.page_bytes) >= PAGE_BYTES_MAX)
+  return { events: rows.map(toEvent), next: isCut ? BigInt(last.position as string) : end }
+}
+
+const READ_PAGE = cutAtBytes(`
+  select ${EVENT_COLUMNS}, ${EVENT_BYTES} as bytes
+  from ledger l
+  join events e on e.stream = l.stream and e.version = l.version
+  where l.position > $1 and l.position <= $2
+    and ($4::text is null or e.tenant = $4)
+    and ($5::text[] is null or e.type = any($5))
+    and ($6::timestamptz is null or e.at >= $6)
+  order by l.position
+  limit $3
+`)
+
+export interface PageOptions {
   afterPosition?: bigint
-  untilPosition?: bigint
   limit?: number
   tenant?: string
   types?: string[]
-  stream?: string
   /** Events whose `at` is not before this. */
   since?: Date
 }
 
-/** Events that have a position, in its order, after `afterPosition` (0), at most `limit` (1,000). */
-export async function readAll(db: Queryable, options: ReadAllOptions = {}): Promise<RecordedEvent[]> {
-  const { afterPosition = 0n, untilPosition, limit = 1000, tenant, types, stream, since } = options
+/**
+ * Events that have a position, after `afterPosition` (0), at most `limit` (1,000) and some MiB. `next` is where the
+ * next page begins: the ledger's end when there are no more, so that nobody looks through others' events twice.
+ */
+export async function readPage(db: Queryable, options: PageOptions = {}): Promise<Page> {
+  const { afterPosition = 0n, limit = 1000, tenant, types, since } = options
+  const end = await lastPosition(db)
+  if (end <= afterPosition) return { events: [], next: afterPosition }
   const values = [
     String(afterPosition),
+    String(end),
     limit,
     tenant ?? null,
     types ?? null,
-    stream ?? null,
     since?.toISOString() ?? null,
-    untilPosition === undefined ? null : String(untilPosition),
   ]
-  const { rows } = await db.query<EventRow>(READ_ALL, values)
-  return rows.map(toEvent)
+  const { rows } = await db.query<PageRow>(READ_PAGE, values)
+  return toPage(rows, end, limit)
 }
 
-const READ_WINDOW = `
+const READ_WINDOW = cutAtBytes(`
   -- One look-up per position, whatever the planner thinks of the window: prepared once, planned once.
-  select ${EVENT_COLUMNS}
+  select ${EVENT_COLUMNS}, ${EVENT_BYTES} as bytes
   from ledger l
   cross join lateral (
     select *
@@ -114,19 +151,18 @@ const READ_WINDOW = `
     limit 1
   ) e
   where l.position > $1 and l.position <= $2 and ($3::text[] is null or e.type = any($3))
-  order by l.position
-`
+`)
 
-/** Events of the positions after `from` up to `until`, in order; with `types`, only these. */
+/** Events of the positions after `from` up to `until`, with `types` only these; `next` is less when they are many MiB. */
 export async function readWindow(
   db: Queryable,
   from: bigint,
   until: bigint,
   types: string[] | null = null,
-): Promise<RecordedEvent[]> {
+): Promise<Page> {
   const values = [String(from), String(until), types]
-  const { rows } = await db.query<EventRow>({ name: 'read-window', text: READ_WINDOW, values })
-  return rows.map(toEvent)
+  const { rows } = await db.query<PageRow>({ name: 'read-window', text: READ_WINDOW, values })
+  return toPage(rows, until)
 }
 
 const LAST_POSITION = `

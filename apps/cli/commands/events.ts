@@ -34,7 +34,8 @@ export async function events(flags: Flags): Promise<void> {
     })
     found.push(...page.events)
     after = page.next
-    if (page.events.length < limit || found.length >= most) break
+    // A page of large events is a short one, and not the last.
+    if (page.events.length === 0 || found.length >= most) break
   }
   api.close()
   if (format === 'json') printJson(found)

@@ -41,12 +41,13 @@ export class Publisher {
 
   private async publishNext(): Promise<boolean> {
     const from = await readCursor(this.db)
-    const events = await readWindow(this.db, from.position, from.position + BATCH)
+    const until = from.position + BATCH
+    const { events, next } = await readWindow(this.db, from.position, until)
     const last = events.at(-1)?.position
     if (last === undefined || last === null) return false
     await this.publish(events)
     await moveFrom(this.db, from, last)
-    return BigInt(events.length) === BATCH
+    return next < until || BigInt(events.length) === BATCH
   }
 }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { append } from '../append.js'
-import { lastPosition, readAll } from '../read.js'
+import { lastPosition, readPage } from '../read.js'
 import { createTestDatabase, type TestDatabase } from '../testing.js'
 import { event, request, sandboxId } from '../testing-requests.js'
 import type { RecordedEvent } from '../types.js'
@@ -97,7 +97,7 @@ test('positions are gapless, in the file as in the ledger, under a signed checkp
   await until(async () => published.length === 50)
   await stopAll()
 
-  const events = await readAll(db.pool)
+  const { events } = await readPage(db.pool)
   expect(events.map((each) => Number(each.position))).toEqual(Array.from({ length: 50 }, (_, i) => i + 1))
   expect(published).toEqual(events)
   expect(entries()).toEqual(
@@ -149,7 +149,7 @@ test('a long transaction elsewhere stalls nobody, and its own events come when i
   await long.query('commit')
   long.release()
   await until(async () => (await placed()) === 31)
-  const [last] = await readAll(db.pool, { afterPosition: 30n })
+  const [last] = (await readPage(db.pool, { afterPosition: 30n })).events
   expect(last).toMatchObject({ stream: 'late', position: 31n })
 })
 
@@ -159,7 +159,7 @@ test('property: whatever commits or rolls back in whatever order, a position onc
   let reading = true
   const reader = (async () => {
     while (reading) {
-      const events = await readAll(db.pool, { afterPosition: seen.at(-1) ?? 0n, limit: 50 })
+      const { events } = await readPage(db.pool, { afterPosition: seen.at(-1) ?? 0n, limit: 50 })
       for (const each of events) seen.push(each.position as bigint)
       await new Promise((resolve) => setTimeout(resolve, 1))
     }
