@@ -13,6 +13,8 @@ export interface ByHand {
   runOnce(): Promise<void>
   /** `runsc exec` of `/bin/true` in a container that is kept running. */
   execOnce(): Promise<void>
+  /** `runsc exec` of a shell's `script` with `bytes` of zeros piped in, or what it prints piped out to nobody. */
+  pipe(script: string, direction: 'in' | 'out', bytes?: number): Promise<void>
   remove(): Promise<void>
 }
 
@@ -47,6 +49,11 @@ export async function byHand(runsc: string, platform: string, imageTar: string):
     },
     async execOnce() {
       await command('exec', 'kept', '/bin/true')
+    },
+    async pipe(script, direction, bytes = 0) {
+      const exec = `"$@" exec kept /bin/sh -c '${script}'`
+      const line = direction === 'out' ? `${exec} | cat >/dev/null` : `head -c ${bytes} /dev/zero | ${exec}`
+      await run('/bin/sh', ['-c', line, 'sh', runsc, ...flags, '--ignore-cgroups'])
     },
     async remove() {
       await command('kill', 'kept', 'KILL').catch(() => {})

@@ -7,6 +7,10 @@ export interface Client {
   command(name: string, body: object): Promise<JsonObject>
   read(name: string, body: object): Promise<JsonObject>
   post(path: string, body: object): Promise<unknown>
+  /** A request with the token; an answer other than 2xx is an error. */
+  fetch(path: string, init?: RequestInit & { duplex?: 'half' }): Promise<Response>
+  /** Calls back with the subject of each event of the tenant, until the returned function is called. */
+  onEvents(listener: (subject: string) => void): () => void
   close(): Promise<void>
 }
 
@@ -15,6 +19,12 @@ const TIMEOUT_MS = 60_000
 export async function openClient(env: Record<string, string>): Promise<Client> {
   const credentials = { user: env.NATS_USER!, password: env.NATS_PASSWORD! }
   const messaging = await connect({ servers: env.NATS_URL!, name: 'bench', credentials })
+  const call = async (path: string, init: RequestInit & { duplex?: 'half' } = {}) => {
+    const headers = { ...init.headers, authorization: `Bearer ${env.SANDTRAIL_TOKEN}` }
+    const response = await fetch(`${env.SANDTRAIL_URL}${path}`, { ...init, headers })
+    if (!response.ok) throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
+    return response
+  }
   return {
     command(name, body) {
       const headers = commandHeaders({
@@ -25,13 +35,15 @@ export async function openClient(env: Record<string, string>): Promise<Client> {
     },
     read: (name, body) => messaging.request(`req.${name}`, body, { timeoutMs: TIMEOUT_MS }),
     async post(path, body) {
-      const response = await fetch(`${env.SANDTRAIL_URL}${path}`, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${env.SANDTRAIL_TOKEN}`, 'content-type': 'application/json' },
-        body: JSON.stringify(body),
+      const headers = { 'content-type': 'application/json' }
+      return (await call(path, { method: 'POST', headers, body: JSON.stringify(body) })).json()
+    },
+    fetch: call,
+    onEvents(listener) {
+      const subscription = messaging.connection.subscribe('evt.>', {
+        callback: (_, { subject }) => listener(subject),
       })
-      if (!response.ok) throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
-      return response.json()
+      return () => subscription.unsubscribe()
     },
     close: () => messaging.close(),
   }

@@ -6,8 +6,10 @@ import { tools } from '../scripts/system/tools.mjs'
 import { byHand } from './by-hand.js'
 import { openClient } from './client.js'
 import { benchCreate } from './create.js'
+import { benchDelivery } from './delivery.js'
 import { benchExec } from './exec.js'
 import type { Figure } from './figure.js'
+import { benchStdio } from './stdio.js'
 
 const { SANDTRAIL_RUNSC = '', SANDTRAIL_RUNSC_PLATFORM = '', SANDTRAIL_BASE_IMAGE = '' } = tools()
 
@@ -16,7 +18,7 @@ const hand = await byHand(SANDTRAIL_RUNSC, SANDTRAIL_RUNSC_PLATFORM, SANDTRAIL_B
 const client = await openClient(system.env)
 const figures: Figure[] = []
 try {
-  for (const program of [benchCreate, benchExec]) {
+  for (const program of [benchCreate, benchExec, benchStdio, benchDelivery]) {
     for (const figure of await program(client, hand)) {
       figures.push(figure)
       print(figure)

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Most bytes of one output stream that are held until the host has them.
 pub const OUTPUT_WINDOW: usize = 256 * 1024;
 /// Most bytes of one stdin that are held until the program reads them.
-pub const STDIN_WINDOW: usize = 64 * 1024;
+pub const STDIN_WINDOW: usize = 256 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum StreamError {

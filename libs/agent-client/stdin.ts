@@ -7,7 +7,7 @@ import type { StdinState } from './messages.js'
 import { ProtocolViolation } from './violation.js'
 
 /** Most that an agent may let us send ahead. */
-export const STDIN_WINDOW = 64 * 1024
+export const STDIN_WINDOW = 256 * 1024
 
 export class StdinSender {
   private state: StdinState | null = null

@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { STDIN_WINDOW } from '#libs/agent-client'
 import { CODES, Rejected, toErrorBody } from '#libs/domain'
 import type { Log } from '#libs/service'
 import type { Sandboxes } from '../sandboxes/registry.js'
@@ -53,6 +54,8 @@ export class DataPlane {
       keepAlive: true,
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
       noDelay: true,
+      // A stdin is handed to the agent in pieces as large as it takes at once.
+      highWaterMark: STDIN_WINDOW,
     }
     this.server = createServer(options, (request, response) => void this.serve(request, response))
     this.server.maxConnections = CONNECTIONS_MAX
