@@ -6,7 +6,7 @@ import { decideSandbox, Rejected, type SandboxSpec, type WorkerId } from '#libs/
 import { listWorkers, type Worker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
 import { nameClaim, volumeClaim } from './names.js'
-import { createOrder, dispatch } from './orders.js'
+import { checkOrderFits, createOrder, dispatch } from './orders.js'
 import { proposeWorkers, type WorkerLoad } from './placement.js'
 import { type Placed, resolveImage, resolveVolume } from './resolve.js'
 import { toSpec } from './sandbox-spec.js'
@@ -25,6 +25,7 @@ export async function createSandbox(
   let placed: Placed | undefined
   const { accepted, isNew } = await handleCommand(scheduler, command, async () => {
     const { spec, workerId } = await plan(scheduler, tenant, body)
+    checkOrderFits(spec, { env: body.env })
     const placement = { workerId, epoch: FIRST_EPOCH }
     const events = decideSandbox({ status: 'absent' }, { type: 'CreateSandbox', spec, placement })
     placed = { status: 'starting', spec, ...placement }

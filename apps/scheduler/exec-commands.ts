@@ -5,7 +5,7 @@ import type { Accepted, CommandBody } from '#libs/contract'
 import { decideExec, type ExecId, type ExecSpec, execAggregate, Rejected, type SandboxId } from '#libs/domain'
 import { derivedCommandId } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { dispatch, execOrder } from './orders.js'
+import { checkOrderFits, dispatch, execOrder } from './orders.js'
 import { loadExec, loadSandbox, type Placed } from './resolve.js'
 import { sealForLog } from './secrets.js'
 import { execStartTimer, signalTimer } from './timers.js'
@@ -30,8 +30,10 @@ export async function requestExec(
       )
     }
     const spec = toExecSpec(body, sandboxId, sandbox)
+    const secrets = secretsOf(body)
+    checkOrderFits(spec, secrets, sandbox.spec.envNames.length > 0)
     const events = decideExec(execAggregate.initial, { type: 'RequestExec', spec })
-    const sealed = await sealForLog(scheduler, tenant, execId, secretsOf(body))
+    const sealed = await sealForLog(scheduler, tenant, execId, secrets)
     accepting = { sandbox, spec }
     return {
       outcome: { execId, sandboxId },

@@ -9,10 +9,10 @@ import { type LiveSandbox, listLive, load, upsertWorker } from '#libs/event-stor
 import type { Scheduler } from './context.js'
 import { declareLost } from './lost-sandboxes.js'
 import { unstartedExecsOn } from './open-execs.js'
+import { OrderBatch } from './order-batch.js'
 import { createOrder, execOrder, stopOrder } from './orders.js'
 import { loadSandbox } from './resolve.js'
 
-const ORDERS_MAX = 100
 /**
  * A started sandbox that its worker does not list is gone with the worker's state. Three heartbeats in a row, for a
  * list may have been written just before the sandbox was taken up.
@@ -40,31 +40,31 @@ export class Heartbeats {
     })
     // Read after the list was written: whatever the worker lists, and is not here, has ended.
     const live = await listLive(db, heartbeat.workerId)
-    const orders = [...(await this.forWanted(heartbeat, live)), ...forUnwanted(heartbeat, live)]
-    orders.push(...(await this.forExecs(heartbeat)))
-    return { ok: true, orders: orders.slice(0, ORDERS_MAX) }
+    const batch = new OrderBatch(this.scheduler.log)
+    await this.forWanted(heartbeat, live, batch)
+    for (const order of forUnwanted(heartbeat, live)) await batch.add(order.sandboxId, () => order)
+    await this.forExecs(heartbeat, batch)
+    return { ok: true, orders: batch.orders }
   }
 
   /** What should be there: created again while it has not started, stopped when it is to stop. */
-  private async forWanted(heartbeat: Heartbeat, live: LiveSandbox[]): Promise<Order[]> {
+  private async forWanted(heartbeat: Heartbeat, live: LiveSandbox[], batch: OrderBatch): Promise<void> {
     const has = new Set(heartbeat.sandboxes.map(({ sandboxId, epoch }) => `${sandboxId}/${epoch}`))
     const ending = new Set(heartbeat.sandboxes.filter(isEnding).map(({ sandboxId }) => sandboxId))
-    const orders: Order[] = []
     for (const { tenant, epoch, state: liveState, ...row } of live) {
       const sandboxId = row.sandboxId as SandboxId
       const present = has.has(`${sandboxId}/${epoch}`)
       if (present) this.misses.delete(sandboxId)
       if (present && (liveState === 'open' || ending.has(sandboxId))) continue
       if (liveState === 'closing') {
-        orders.push(stopOrder(tenant, sandboxId, epoch, 'terminate'))
+        await batch.add(sandboxId, () => stopOrder(tenant, sandboxId, epoch, 'terminate'))
         continue
       }
       const { state } = await load(this.scheduler.db, sandboxAggregate, sandboxId, { tenant })
       if (state.status === 'starting')
-        orders.push(await createOrder(this.scheduler, tenant, sandboxId, state))
+        await batch.add(sandboxId, () => createOrder(this.scheduler, tenant, sandboxId, state))
       else if (state.status === 'running') await this.miss(sandboxId, tenant, epoch)
     }
-    return orders
   }
 
   private async miss(sandboxId: SandboxId, tenant: string, epoch: number): Promise<void> {
@@ -80,22 +80,21 @@ export class Heartbeats {
     })
   }
 
-  private async forExecs({ workerId, openExecs, sandboxes }: Heartbeat): Promise<Order[]> {
+  private async forExecs({ workerId, openExecs, sandboxes }: Heartbeat, batch: OrderBatch): Promise<void> {
     const known = new Set<ExecId>(openExecs)
     const present = new Set(sandboxes.map(({ sandboxId }) => sandboxId))
-    const orders: Order[] = []
     for (const { execId, tenant, sandboxId } of await unstartedExecsOn(
       this.scheduler.db,
       workerId,
-      ORDERS_MAX,
+      OrderBatch.MAX,
     )) {
+      if (batch.isFull) return
       if (known.has(execId) || !present.has(sandboxId)) continue
       const { state } = await load(this.scheduler.db, execAggregate, execId, { tenant })
       if (state.status !== 'requested') continue
       const sandbox = await loadSandbox(this.scheduler.db, tenant, sandboxId)
-      orders.push(await execOrder(this.scheduler, tenant, sandbox.state, execId, state.spec))
+      await batch.add(execId, () => execOrder(this.scheduler, tenant, sandbox.state, execId, state.spec))
     }
-    return orders
   }
 }
 

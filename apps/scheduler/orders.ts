@@ -1,10 +1,17 @@
 /** Orders to workers: built from the log, sent at once as the fast path, and again whenever a heartbeat lacks them. */
 
-import type { Order, OrderReply, SealedSecrets, Secrets } from '#libs/contract'
-import type { ExecId, ExecSpec, SandboxId, WorkerId } from '#libs/domain'
-import { EXEC_START_BY_MS } from '#libs/domain'
+import { ENV_BYTES_MAX, type Order, type OrderReply, type SealedSecrets, type Secrets } from '#libs/contract'
+import {
+  EXEC_START_BY_MS,
+  type ExecId,
+  type ExecSpec,
+  Rejected,
+  type SandboxId,
+  type SandboxSpec,
+  type WorkerId,
+} from '#libs/domain'
 import { findWorker, type JsonObject } from '#libs/event-store'
-import { COMMAND_ID_HEADER, sealTo, workerSubject } from '#libs/messaging'
+import { BODY_BYTES_MAX, COMMAND_ID_HEADER, sealTo, workerSubject } from '#libs/messaging'
 import { correlation } from '#libs/service'
 import type { Scheduler } from './context.js'
 import type { Placed } from './resolve.js'
@@ -34,6 +41,30 @@ export function dispatch(scheduler: Scheduler, workerId: WorkerId, order: Promis
   order
     .then((ready) => sendOrder(scheduler, workerId, ready))
     .catch((error) => scheduler.log.warn({ err: error, workerId }, 'an order waits for the next heartbeat'))
+}
+
+/** Ids, names of fields and a heartbeat's reply around it. */
+const ORDER_OVERHEAD_BYTES = 4_096
+
+/**
+ * An order is one message, so what fits into none is not accepted: it could never come to anything.
+ *
+ * @param inherited whether the sandbox's own env goes with it. Its size is not known without opening it: the most that
+ * it can be is set aside.
+ * @throws Rejected PAYLOAD_TOO_LARGE
+ */
+export function checkOrderFits(spec: SandboxSpec | ExecSpec, secrets: Secrets, inherited = false): void {
+  const secretBytes = jsonBytes(secrets) + (inherited ? ENV_BYTES_MAX : 0)
+  // Sealed and in base64.
+  const bytes = ORDER_OVERHEAD_BYTES + jsonBytes(spec) + Math.ceil((secretBytes * 4) / 3)
+  if (bytes <= BODY_BYTES_MAX) return
+  throw new Rejected('PAYLOAD_TOO_LARGE', 'arguments, env and stdin are together too large for one message', {
+    hint: 'send stdin over HTTP, and put large values into a file of an image or a volume',
+  })
+}
+
+function jsonBytes(value: object): number {
+  return Buffer.byteLength(JSON.stringify(value))
 }
 
 export async function createOrder(

@@ -52,6 +52,10 @@ async function until<T>(look: () => Promise<T | false | undefined>): Promise<T> 
   }
 }
 
+/** An env of as many values, each 100 KiB. */
+const manyOf = (n: number) =>
+  Object.fromEntries(Array.from({ length: n }, (_, i) => [`A${i}`, 'x'.repeat(100 * 1024)]))
+
 async function createSandbox(body: object = {}): Promise<string> {
   return String((await scheduler.ask('create', body)).sandboxId)
 }
@@ -279,6 +283,13 @@ test.each([
   ['a volume that is not there', { volumes: [{ volume: 'v', path: '/v' }] }, 'VOLUME_NOT_FOUND', '"v"'],
   ['a lifetime over 24 h', { timeoutMs: 86_400_001 }, 'INVALID_ARGUMENT', 'timeoutMs'],
   ['the VM runtime', { runtime: 'vm' }, 'UNIMPLEMENTED', 'VM'],
+  ['an env too large in all', { env: manyOf(3) }, 'INVALID_ARGUMENT', 'env'],
+  [
+    'what fits into no order',
+    { env: manyOf(2), command: Array(8).fill('x'.repeat(MIB / 10.5)) },
+    'PAYLOAD_TOO_LARGE',
+    'env',
+  ],
   ['NUL in an argument', { command: ['a\0b'] }, 'INVALID_ARGUMENT', 'command.0'],
 ])('%s is refused with a code, and the field is named', async (_, body, code, named) => {
   await expect(scheduler.ask('create', body)).rejects.toMatchObject({
@@ -363,6 +374,39 @@ test('the answer to a heartbeat is what the worker lacks, and what it should not
   fresh.sandboxes = [{ sandboxId: stranger, tenant: TENANT, epoch: 1, state: 'running' }]
   const orders = (await fresh.heartbeat()).map(({ kind, sandboxId }) => `${kind} ${sandboxId}`)
   expect(orders.sort()).toEqual([`create ${wanted}`, `stop ${closing}`, `stop ${stranger}`].sort())
+})
+
+test('orders too large for one reply come in several, and hold up nothing else', async () => {
+  const fresh = await scheduler.worker({ memoryBytes: 64 * 1024 * MIB })
+  await scheduler.image('large:1', [fresh.workerId])
+  const wanted = await Promise.all(
+    Array.from({ length: 5 }, () => createSandbox({ image: 'large:1', env: manyOf(2) })),
+  )
+  const seen = new Set<string>()
+  while (seen.size < wanted.length) {
+    const orders = await fresh.heartbeat()
+    expect(orders.length).toBeGreaterThan(0)
+    for (const { sandboxId } of orders) seen.add(sandboxId)
+    fresh.sandboxes = [...seen].map((id) => ({
+      sandboxId: id as `sb-${string}`,
+      epoch: 1,
+      tenant: TENANT,
+      state: 'starting',
+    }))
+  }
+  expect([...seen].sort()).toEqual(wanted.sort())
+  await worker.heartbeat()
+})
+
+test('an exec whose order fits into no message is refused: it could never start', async () => {
+  const sandboxId = await createSandbox({ env: manyOf(2) })
+  await worker.report(sandboxId, [started])
+  const exec = { sandboxId, argv: ['cat'], stdin: 'inline', stdinBase64: 'x'.repeat(340_000) }
+  await expect(scheduler.ask('exec', { ...exec, env: manyOf(2) })).rejects.toMatchObject({
+    code: 'PAYLOAD_TOO_LARGE',
+  })
+  const { execId } = await scheduler.ask('exec', exec)
+  expect((await worker.order('exec', sandboxId)).execId).toBe(execId)
 })
 
 test('memory is never promised twice, also by two schedulers at once', async () => {

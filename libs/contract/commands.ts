@@ -10,6 +10,8 @@ const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/
 const PATH_BYTES_MAX = 4096
 const GIB = 1024 ** 3
 
+/** Text that a thing is asked for by. Postgres holds no NUL, so it is told here what is wrong. */
+export const reference = (max: number) => z.string().min(1).max(max).refine(noNul, 'must not contain NUL')
 /** Text without NUL: it may become an argument, a path or a jsonb string, and none of them can hold one. */
 const text = (max: number) =>
   z.string().max(max).refine(noNul, 'must not contain NUL').refine(wellFormed, 'must be well-formed Unicode')
@@ -24,7 +26,15 @@ const id = (prefix: string) =>
 const name = z
   .string()
   .regex(NAME, 'must be 1 to 64 letters, digits, ".", "_" or "-", and begin with a letter or digit')
-const env = z.record(z.string().regex(ENV_NAME, 'must be a name like PATH'), text(128 * 1024)).default({})
+/**
+ * Of an env as JSON: an exec's order carries the sandbox's and its own, sealed and in base64, and with two of this
+ * size a third of the message is left for its arguments.
+ */
+export const ENV_BYTES_MAX = 256 * 1024
+const env = z
+  .record(z.string().regex(ENV_NAME, 'must be a name like PATH'), text(128 * 1024))
+  .refine((values) => Buffer.byteLength(JSON.stringify(values)) <= ENV_BYTES_MAX, 'at most 256 KiB in all')
+  .default({})
 // Linux takes 128 KiB per argument and about 2 MiB in all; a command on the broker has 1 MiB.
 const argv = z
   .array(text(128 * 1024))

@@ -101,7 +101,7 @@ export interface Heartbeat {
   /** Execs that the worker knows and whose end it has not yet reported. */
   openExecs: ExecId[]
 }
-/** Missing orders, at most 100 at a time; the next heartbeat brings the rest. */
+/** Missing orders, at most 100 and no more than fit into a message; the next heartbeat brings the rest. */
 export interface HeartbeatReply {
   ok: true
   orders: Order[]
