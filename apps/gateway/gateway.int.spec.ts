@@ -135,6 +135,33 @@ describe('what is refused', () => {
     expect([big.status, await big.json()]).toMatchObject([413, { error: { code: 'PAYLOAD_TOO_LARGE' } }])
   })
 
+  test.each([
+    ['a key __proto__', '{"env":{"__proto__":"x"}}'],
+    ['bytes that are not UTF-8', Buffer.from('{"tags":{"a":"\xff"}}', 'latin1')],
+    ['65 levels', `${'{"env":'.repeat(65)}1${'}'.repeat(65)}`],
+  ])('a body with %s is refused, not half understood', async (_, body) => {
+    const answer = await fetch(new URL('/v1/sandboxes', gateway.url), {
+      method: 'POST',
+      body,
+      headers: { authorization: `Bearer ${gateway.token}`, 'content-type': 'application/json' },
+    })
+    expect([answer.status, await answer.json()]).toMatchObject([400, { error: { code: 'INVALID_ARGUMENT' } }])
+  })
+
+  test.each([
+    '/v1/sandboxes/%00',
+    '/v1/images/%00',
+    '/v1/streams/%00/events',
+    '/v1/sandboxes?name=%00',
+    '/v1/sandboxes?tag=a%3D%00',
+    '/v1/sandboxes?cursor=%00',
+  ])('%s is the fault of the caller', async (path) => {
+    expect(await gateway.ask('GET', path)).toMatchObject({
+      status: 400,
+      body: { error: { code: 'INVALID_ARGUMENT' } },
+    })
+  })
+
   test('a service that is not there is told at once', async () => {
     const startedMs = performance.now()
     expect(await gateway.ask('POST', '/v1/volumes', { name: 'v' })).toMatchObject({
@@ -412,6 +439,15 @@ describe('reads over NATS', () => {
     await expect(read('events', 'read', { types: ['Nonsense'] })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
     })
+    for (const [verb, body] of [
+      ['get', { sandboxId: '\0' }],
+      ['list', { name: '\0' }],
+      ['list', { tags: { '\0': 'x' } }],
+      ['list', { tags: { a: '\0' } }],
+      ['list', { cursor: '\0' }],
+    ] as const) {
+      await expect(read('sandbox', verb, body)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    }
   })
 })
 

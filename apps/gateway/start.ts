@@ -3,7 +3,7 @@
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { openDatabase } from '#libs/event-store'
-import { connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
+import { BODY_BYTES_MAX, connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { FileBlobStore } from '#libs/storage'
 import { admitRequests, TenantGate } from '#libs/tenancy'
@@ -12,10 +12,9 @@ import { DataPlane } from './data-plane/client.js'
 import { Drain } from './drain.js'
 import { Gateway } from './gateway.js'
 import { GatewayModule } from './gateway.module.js'
+import { parseJson, refuseNul } from './http/strict-request.js'
 import { StreamWaiter } from './stream-waiter.js'
 
-/** The broker's own limit for a message: what HTTP takes in JSON must fit into a command. */
-const JSON_BYTES_MAX = 1024 * 1024
 /** An upload of an image may be long; a client that sends nothing at all is given up by the socket's own timeout. */
 const REQUEST_MS_MAX = 3_600_000
 
@@ -86,7 +85,10 @@ async function createApp(
     forceCloseConnections: true,
   })
   app.use(drain.track)
-  app.useBodyParser('json', { limit: JSON_BYTES_MAX })
+  app.use(refuseNul)
+  // What HTTP takes in JSON must fit into a message.
+  app.useBodyParser('raw', { type: 'application/json', limit: BODY_BYTES_MAX })
+  app.use(parseJson)
   app.disable('x-powered-by')
   app.disable('etag')
   const admit = admitRequests(gateway.gate)

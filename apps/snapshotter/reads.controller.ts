@@ -2,6 +2,7 @@ import { Controller, Inject, UseFilters } from '@nestjs/common'
 import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
+import { reference } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { SNAPSHOTTER, type Snapshotter } from './context.js'
@@ -11,12 +12,12 @@ import { getSnapshot, listSnapshots } from './snapshots-table.js'
 
 const page = {
   limit: z.int().min(1).max(1000).default(1000),
-  cursor: z.string().max(64).nullable().default(null),
+  cursor: reference(64).nullable().default(null),
 }
 const imageList = z.strictObject(page)
-const imageGet = z.strictObject({ image: z.string().min(1).max(256) })
-const snapshotList = z.strictObject({ ...page, sandboxId: z.string().max(64).nullable().default(null) })
-const snapshotGet = z.strictObject({ snapshotId: z.string().min(1).max(64) })
+const imageGet = z.strictObject({ image: reference(256) })
+const snapshotList = z.strictObject({ ...page, sandboxId: reference(64).nullable().default(null) })
+const snapshotGet = z.strictObject({ snapshotId: reference(64) })
 
 /** Lists and single ones, from the read models: a moment behind the streams. `cursor`: the last id of a page. */
 @UseFilters(ErrorsPassThrough)

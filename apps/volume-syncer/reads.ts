@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
+import { reference } from '#libs/contract'
 import { type VolumeEvent, type VolumeId, volumeAggregate } from '#libs/domain'
 import { load, type Queryable, readStream } from '#libs/event-store'
 import type { VolumeSyncer } from './context.js'
@@ -44,7 +45,7 @@ async function volumeNames(db: Queryable, tenant: string): Promise<Named[]> {
   return rows
 }
 
-const getBody = z.strictObject({ volume: z.string().min(1).max(64) })
+const getBody = z.strictObject({ volume: reference(64) })
 
 /** @throws Rejected VOLUME_NOT_FOUND */
 export async function getVolume(syncer: VolumeSyncer, tenant: string, body: unknown): Promise<object> {
@@ -56,7 +57,7 @@ export async function getVolume(syncer: VolumeSyncer, tenant: string, body: unkn
 }
 
 const versionsBody = z.strictObject({
-  volume: z.string().min(1).max(64),
+  volume: reference(64),
   afterVersion: z.int().min(0).default(0),
 })
 

@@ -24,7 +24,7 @@ export {
 export * from './headers.js'
 export * from './identity.js'
 export { JetStreamServer, type JetStreamServerOptions } from './jetstream-server.js'
-export { BODY_BYTES_MAX, type Json, type JsonObject } from './json.js'
+export { BODY_BYTES_MAX, decodeBody, type Json, type JsonObject } from './json.js'
 export type { MessagingLog } from './log.js'
 export { type Listener, Messaging, type Queued, type RequestOptions } from './messaging.js'
 export { type NatsConfig, type NatsLimits, type NatsUser, renderNatsConfig } from './nats-config.js'

@@ -4,6 +4,7 @@ import { Controller, UseFilters } from '@nestjs/common'
 import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { z } from 'zod'
 import { parseBody } from '#libs/command-handling'
+import { reference } from '#libs/contract'
 import { EXEC_TERMINAL_EVENTS, SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { readFeed } from '../event-feed.js'
@@ -19,18 +20,18 @@ import { readWorkers } from '../workers.js'
 const PIECE_BYTES_MAX = 256 * 1024
 const WAIT_MS_MAX = 60_000
 
-const sandboxBody = z.strictObject({ sandboxId: z.string().min(1).max(64) })
-const execBody = z.strictObject({ execId: z.string().min(1).max(64) })
+const sandboxBody = z.strictObject({ sandboxId: reference(64) })
+const execBody = z.strictObject({ execId: reference(64) })
 const timeoutMs = z.int().min(0).max(WAIT_MS_MAX).default(30_000)
 const listBody = z.strictObject({
   states: z.array(z.enum(['starting', 'running', 'stopping', 'ended'])).optional(),
-  tags: z.record(z.string(), z.string()).default({}),
-  name: z.string().optional(),
+  tags: z.record(reference(64), reference(256).or(z.literal(''))).default({}),
+  name: reference(64).optional(),
   limit: z.int().min(1).max(500).default(100),
-  cursor: z.string().optional(),
+  cursor: reference(64).optional(),
 })
 const outputBody = z.strictObject({
-  execId: z.string().min(1).max(64),
+  execId: reference(64),
   stream: z.enum(['stdout', 'stderr']),
   offset: z.int().min(0).default(0),
   limit: z.int().min(1).max(PIECE_BYTES_MAX).default(PIECE_BYTES_MAX),
