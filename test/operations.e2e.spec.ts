@@ -1,9 +1,10 @@
 /** What an operator sees of a running system: probes, metrics, logs, traces. */
 
 import { randomBytes, randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { connect } from '#libs/messaging'
@@ -320,4 +321,35 @@ test('a dead letter is listed, shown, sent again and removed', async () => {
   expect(redriven).toMatchObject({ code: 2, stderr: expect.stringContaining('dead-letter rm') })
   await system.ok('dead-letter', 'rm', String(letter!.seq))
   expect(await system.json('dead-letter', 'ls')).toEqual([])
+}, 60_000)
+
+test('what is past keeping is told by a dry run, and removed by the next; what is needed stays', async () => {
+  const { dir } = system.system
+  const old = Date.now() / 1000 - 8 * 24 * 3_600
+  const age = (path: string) => {
+    for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) {
+      utimesSync(join(entry.parentPath, entry.name), old, old)
+    }
+    utimesSync(path, old, old)
+  }
+  const sandbox = await system.ok('create')
+  await system.ok('exec', sandbox, '--', 'echo', 'kept for a week')
+  await system.ok('rm', sandbox)
+  const spool = join(dir, 'workers', '1', 'spool')
+  age(join(spool, sandbox))
+  // The base image's blob is as old: a worker that joins will want it.
+  age(join(dir, 'blobs'))
+  const kept = readdirSync(join(dir, 'blobs'), { recursive: true }).length
+  const stray = join(dir, 'blobs', 'ff', 'f'.repeat(64))
+  mkdirSync(join(dir, 'blobs', 'ff'), { recursive: true })
+  writeFileSync(stray, 'never imported')
+  utimesSync(stray, old, old)
+
+  const expected = { blobs: { count: 1, bytes: 14 }, workers: [{ execs: 1, bytes: 16, error: null }] }
+  expect(await system.json('prune', '--dry-run')).toMatchObject({ dryRun: true, ...expected })
+  expect([existsSync(stray), existsSync(join(spool, sandbox))]).toEqual([true, true])
+  expect(await system.json('prune')).toMatchObject({ dryRun: false, ...expected })
+  expect([existsSync(stray), existsSync(join(spool, sandbox))]).toEqual([false, false])
+  expect(readdirSync(join(dir, 'blobs'), { recursive: true }).length).toBeGreaterThanOrEqual(kept)
+  expect(await system.run(['verify'])).toMatchObject({ code: 0 })
 }, 60_000)

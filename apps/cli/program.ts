@@ -299,6 +299,13 @@ function addOperatorCommands(program: Command): void {
     .option('--no-wait', 'return at once; the drain goes on')
     .action(async (id, flags) => (await workers()).drain(id, flags))
 
+  program
+    .command('prune')
+    .description("remove what is past keeping; each part does it by itself too. Needs an operator's token")
+    .option('--dry-run', 'only tell what would be removed')
+    .addOption(output())
+    .action(async (flags) => (await import('./commands/prune.js')).prune(flags))
+
   const letter = program
     .command('dead-letter')
     .description("queued commands that could not be handled; needs an operator's token")

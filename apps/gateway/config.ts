@@ -34,6 +34,8 @@ const SHAPE = {
   SANDTRAIL_DATA_PLANE_KEY_FILE: privateKeyFile,
   SANDTRAIL_BLOB_DIR: z.string(),
   SANDTRAIL_BLOB_KEY_FILE: key32File,
+  /** Of blobs that no image needs: uploads that were not imported yet, imports that failed, removed images. */
+  SANDTRAIL_BLOB_KEEP_HOURS: integer(2, 100_000).default(24),
   /** C2SP form, `origin+id+key`. Both or none: without them `verify` through the gateway is refused. */
   SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: secretFile.optional(),
   SANDTRAIL_TRAIL_COPY: z.string().optional(),
@@ -47,7 +49,7 @@ export interface GatewayConfig {
   databaseUrl: string
   http: { host: string; port: number }
   dataPlaneKey: KeyObject
-  blobs: { dir: string; key: Buffer }
+  blobs: { dir: string; key: Buffer; keepMs: number }
   /** What `verify` compares the database with; null: refused. */
   trail: { file: string; publicKey: string } | null
   logLevel: string
@@ -63,7 +65,11 @@ export function gatewayConfig(env: NodeJS.ProcessEnv = process.env): GatewayConf
     databaseUrl: read.SANDTRAIL_DATABASE_URL,
     http: { host: read.SANDTRAIL_HTTP_HOST, port: read.SANDTRAIL_HTTP_PORT },
     dataPlaneKey: read.SANDTRAIL_DATA_PLANE_KEY_FILE,
-    blobs: { dir: read.SANDTRAIL_BLOB_DIR, key: read.SANDTRAIL_BLOB_KEY_FILE },
+    blobs: {
+      dir: read.SANDTRAIL_BLOB_DIR,
+      key: read.SANDTRAIL_BLOB_KEY_FILE,
+      keepMs: read.SANDTRAIL_BLOB_KEEP_HOURS * 3_600_000,
+    },
     trail: file !== undefined && publicKey !== undefined ? { file, publicKey } : null,
     logLevel: read.SANDTRAIL_LOG_LEVEL,
     service: serviceSettings(read),

@@ -9,6 +9,7 @@ import { ErrorFilter } from './http/error-filter.js'
 import { EventsController } from './http/events.controller.js'
 import { ExecsController } from './http/execs.controller.js'
 import { ImagesController } from './http/images.controller.js'
+import { PruneController } from './http/prune.controller.js'
 import { RefusalsController } from './http/refusals.controller.js'
 import { SandboxesController } from './http/sandboxes.controller.js'
 import { SystemController } from './http/system.controller.js'
@@ -30,6 +31,7 @@ export const CONTROLLERS = [
   SystemController,
   WorkersController,
   DeadLettersController,
+  PruneController,
 ]
 
 @Module({})

@@ -15,6 +15,8 @@ export interface GatewayParts {
   dataPlane: DataPlane
   gate: TenantGate
   blobs: FileBlobStore
+  /** How long a blob that no image needs is kept. */
+  blobKeepMs: number
   /** Signs the URLs under which workers fetch blobs. */
   blobKey: Buffer
   /** null: `verify` is refused here. */
@@ -29,6 +31,7 @@ export class Gateway implements GatewayParts {
   readonly dataPlane: DataPlane
   readonly gate: TenantGate
   readonly blobs: FileBlobStore
+  readonly blobKeepMs: number
   readonly blobKey: Buffer
   readonly trail: GatewayParts['trail']
   readonly log: Log
@@ -40,6 +43,7 @@ export class Gateway implements GatewayParts {
     this.dataPlane = parts.dataPlane
     this.gate = parts.gate
     this.blobs = parts.blobs
+    this.blobKeepMs = parts.blobKeepMs
     this.blobKey = parts.blobKey
     this.trail = parts.trail
     this.log = parts.log

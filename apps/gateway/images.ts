@@ -75,6 +75,7 @@ export async function importImage(
       hint: 'upload the tarball as the body instead',
     })
   }
+  await blobs.touch(body.sha256)
   const { accepted } = await sendCommand(messaging, origin, 'image.import', body)
   const imageId = accepted.imageId ?? accepted.stream
   const ends = ['ImageReady', 'ImageFailed', 'ImageRemoved']

@@ -13,6 +13,7 @@ import { Drain } from './drain.js'
 import { Gateway } from './gateway.js'
 import { GatewayModule } from './gateway.module.js'
 import { parseJson, refuseNul } from './http/strict-request.js'
+import { startBlobJanitor } from './prune.js'
 import { StreamWaiter } from './stream-waiter.js'
 
 /** An upload of an image may be long; a client that sends nothing at all is given up by the socket's own timeout. */
@@ -46,6 +47,7 @@ export async function startGateway(
     dataPlane,
     gate: new TenantGate(db, 'gateway', log),
     blobs: await FileBlobStore.open(config.blobs.dir),
+    blobKeepMs: config.blobs.keepMs,
     blobKey: config.blobs.key,
     trail: config.trail === null ? null : { ...config.trail, databaseUrl: config.databaseUrl },
     log,
@@ -54,6 +56,7 @@ export async function startGateway(
   const drain = new Drain()
   const app = await createApp(gateway, messaging, drain)
   gateway.gate.start()
+  const janitor = startBlobJanitor(gateway)
   await app.startAllMicroservices()
   const server = await app.listen(config.http.port, config.http.host)
   server.requestTimeout = REQUEST_MS_MAX
@@ -61,6 +64,7 @@ export async function startGateway(
     url: await app.getUrl(),
     async stop() {
       nudges.close()
+      janitor.stop()
       // Waits are answered with what is true now, as when their time is up.
       waiter.stop()
       await drain.drain(server)

@@ -71,7 +71,7 @@ export async function startTestGateway(): Promise<TestGateway> {
       databaseUrl: db.url,
       http: { host: '127.0.0.1', port: 0 },
       dataPlaneKey: keys.privateKey,
-      blobs: { dir: join(dir, 'blobs'), key: randomBytes(32) },
+      blobs: { dir: join(dir, 'blobs'), key: randomBytes(32), keepMs: 24 * 3_600_000 },
       trail: null,
       logLevel: 'error',
       service: { readyFile: undefined, metrics: { host: '127.0.0.1', port: 0 } },

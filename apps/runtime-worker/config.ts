@@ -39,6 +39,8 @@ const shape = {
   SANDTRAIL_MEMORY_BYTES: integer(GIB / 8, 1024 * GIB).default(Math.max(totalmem() - GIB, GIB / 8)),
   SANDTRAIL_CPU_MILLIS: integer(1, 1_024_000).default(cpus().length * 1000),
   SANDTRAIL_SPOOL_BYTES_MAX: integer(1, 1024 * GIB).default(2 * GIB),
+  /** Output of an exec after its end. */
+  SANDTRAIL_SPOOL_KEEP_HOURS: integer(1, 100_000).default(7 * 24),
   SANDTRAIL_DNS_UPSTREAM: z
     .string()
     .regex(/^.+:\d+$/, 'must be ip:port')

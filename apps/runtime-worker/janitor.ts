@@ -6,16 +6,35 @@ import type { Spool } from './spool/spool.js'
 
 const EVERY_MS = 3_600_000
 
-export function startJanitor({ spool, sandboxes, log }: { spool: Spool; sandboxes: Sandboxes; log: Log }) {
-  const tidy = async () => {
-    try {
-      sandboxes.removeOldTombstones()
-      await spool.removeOld(Date.now())
-    } catch (err) {
-      log.warn({ err }, 'old output was not removed, tried again in an hour')
-    }
+export interface Tidied {
+  /** Whose output went, or would go. */
+  execs: number
+  bytes: number
+  tombstones: number
+}
+
+export class Janitor {
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(private readonly context: { spool: Spool; sandboxes: Sandboxes; log: Log }) {}
+
+  start(): void {
+    const tidy = () =>
+      this.tidy(false).catch((err) => {
+        this.context.log.warn({ err }, 'old output was not removed, tried again in an hour')
+      })
+    void tidy()
+    this.timer = setInterval(tidy, EVERY_MS)
   }
-  void tidy()
-  const timer = setInterval(tidy, EVERY_MS)
-  return { stop: () => clearInterval(timer) }
+
+  stop(): void {
+    clearInterval(this.timer)
+  }
+
+  /** @param dryRun nothing is removed, only counted */
+  async tidy(dryRun: boolean): Promise<Tidied> {
+    const { sandboxes, spool } = this.context
+    const now = Date.now()
+    return { tombstones: sandboxes.removeOldTombstones(now, dryRun), ...(await spool.removeOld(now, dryRun)) }
+  }
 }

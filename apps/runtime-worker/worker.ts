@@ -23,7 +23,7 @@ import type { WorkerConfig } from './config.js'
 import { type Certificate, loadCertificate } from './data-plane/certificate.js'
 import { DataPlane } from './data-plane/server.js'
 import { HeartbeatLoop } from './heartbeat.js'
-import { startJanitor } from './janitor.js'
+import { Janitor } from './janitor.js'
 import { watchControlPlane, watchHost } from './metrics.js'
 import { loadSealKey, type SealKey } from './orders/secrets.js'
 import { takeOrder } from './orders/take-order.js'
@@ -39,6 +39,7 @@ import { WorkerModule } from './worker.module.js'
 const VERSION = '0.1.0'
 /** The scheduler commits before it answers; a database that is slow must not make us send twice. */
 const REPORT_MS_MAX = 15_000
+const HOUR_MS = 3_600_000
 
 /** Resolves when orders can come. `stop` ends no sandbox: they live on until the next worker process. */
 export async function startWorker(
@@ -112,7 +113,11 @@ async function startLocal(
   connection: Promise<Messaging>,
 ): Promise<Local> {
   const { SANDTRAIL_WORKER_STATE_DIR: stateDir, SANDTRAIL_WORKER_ID: workerId } = config
-  const spool = new Spool(join(stateDir, 'spool'), config.SANDTRAIL_SPOOL_BYTES_MAX)
+  const spool = new Spool(
+    join(stateDir, 'spool'),
+    config.SANDTRAIL_SPOOL_BYTES_MAX,
+    config.SANDTRAIL_SPOOL_KEEP_HOURS * HOUR_MS,
+  )
   const outbox = new Outbox(
     async (report) => control<ReportReply>(await connection, workerId, 'report', report),
     log,
@@ -126,7 +131,8 @@ async function startLocal(
     stageVolumes: async (sandbox) => (pool === null ? [] : stageVolumes(pool, sandbox)),
   })
   await sandboxes.resume()
-  const janitor = startJanitor({ spool, sandboxes, log })
+  const janitor = new Janitor({ spool, sandboxes, log })
+  janitor.start()
 
   const host = config.SANDTRAIL_DATA_PLANE_HOST
   // An address that means "all" is none that a gateway could connect to.
@@ -140,7 +146,10 @@ async function startLocal(
     spool,
     dataPlaneUrl: `https://${advertised.includes(':') ? `[${advertised}]` : advertised}:${port}`,
     certificate,
-    tasks: pool === null ? null : createTaskHandler({ pool, sandboxes, guestSlots, log }),
+    tasks:
+      pool === null
+        ? null
+        : createTaskHandler({ pool, sandboxes, guestSlots, tidy: (dryRun) => janitor.tidy(dryRun), log }),
     async stop() {
       janitor.stop()
       await dataPlane.close()

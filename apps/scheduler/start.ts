@@ -31,7 +31,7 @@ import { orphanedExecs } from './orphaned-execs.js'
 import { SchedulerModule } from './scheduler.module.js'
 import { timerHandlers } from './timer-handlers.js'
 
-/** At most 1,000 of the commands, and of the refusals, that are past keeping, a minute. */
+/** How often what is past keeping is looked for: commands, and at most 1,000 refusals. */
 const PURGE_MS = 60_000
 
 /** Resolves when it serves. `stop` may take as long as the work in hand. */

@@ -137,6 +137,8 @@ export type Task =
       reloadId: string
     }
   | { kind: 'remove-volume'; tenant: string; volumeId: VolumeId }
+  /** What is past keeping on this host: removed now, or only counted. */
+  | { kind: 'prune'; dryRun: boolean }
 
 export type TaskReply = { ok: true; pending: true } | { ok: true; pending: false; result: TaskResult }
 
@@ -148,3 +150,4 @@ export type TaskResult =
   | { kind: 'commit-volume'; versions: (VolumeVersion & { trigger: 'commit' | 'sandbox-end' })[] }
   | { kind: 'reload-volume'; fromVersion: number; toVersion: number }
   | { kind: 'remove-volume' }
+  | { kind: 'prune'; execs: number; bytes: number; tombstones: number }

@@ -40,7 +40,7 @@ export { lastPosition, type Page, type PageOptions, readPage, readStream } from 
 export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
 export { Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'
-export { purgeCommands } from './statements/commands.js'
+export { countPurgeable, purgeCommands } from './statements/commands.js'
 export { moveCursor, readCursor } from './statements/cursors.js'
 export { liveSandboxesWith } from './statements/mounts.js'
 export { setTimers } from './statements/timers.js'

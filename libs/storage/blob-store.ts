@@ -5,7 +5,7 @@
 
 import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { SandtrailError } from '#libs/domain'
@@ -14,6 +14,15 @@ import { syncDirectory } from './durable.js'
 export interface Blob {
   sha256: string
   bytes: number
+}
+
+export interface StoredBlob {
+  path: string
+  /** null: half-written. */
+  sha256: string | null
+  bytes: number
+  /** Of its last write or `touch`. */
+  touchedAtMs: number
 }
 
 export interface BlobStore {
@@ -29,9 +38,8 @@ const SHA256 = /^[0-9a-f]{64}$/
 export class FileBlobStore implements BlobStore {
   private constructor(private readonly dir: string) {}
 
-  /** Makes the directory; what a crash left half-written is removed. */
+  /** Makes the directory. Another gateway may be writing there: what a crash left half-written goes by its age, see `list`. */
   static async open(dir: string): Promise<FileBlobStore> {
-    await rm(join(dir, 'incoming'), { recursive: true, force: true })
     await mkdir(join(dir, 'incoming'), { recursive: true, mode: 0o700 })
     return new FileBlobStore(dir)
   }
@@ -73,6 +81,28 @@ export class FileBlobStore implements BlobStore {
 
   async has(sha256: string): Promise<boolean> {
     return (await this.#bytes(sha256)) !== null
+  }
+
+  /** It is wanted again: its age counts from now. */
+  async touch(sha256: string): Promise<void> {
+    const now = new Date()
+    if (SHA256.test(sha256)) await utimes(this.#path(sha256), now, now).catch(() => {})
+  }
+
+  /** All of them, and what is half-written. */
+  async *list(): AsyncGenerator<StoredBlob> {
+    for (const entry of await readdir(this.dir, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue
+      const path = join(entry.parentPath, entry.name)
+      const found = await stat(path).catch(() => null)
+      if (found === null) continue
+      const sha256 = SHA256.test(entry.name) ? entry.name : null
+      yield { path, sha256, bytes: found.size, touchedAtMs: found.mtimeMs }
+    }
+  }
+
+  async remove({ path }: StoredBlob): Promise<void> {
+    await rm(path, { force: true })
   }
 
   async #bytes(sha256: string): Promise<number | null> {

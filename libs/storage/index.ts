@@ -1,4 +1,4 @@
-export { type Blob, type BlobStore, FileBlobStore } from './blob-store.js'
+export { type Blob, type BlobStore, FileBlobStore, type StoredBlob } from './blob-store.js'
 export { blobPath, signBlobUrl, verifyBlobUrl } from './blob-url.js'
 export { IMPORT_LIMITS, type ImageSourceDigest, type ImportLimits } from './images.js'
 export { KeyedLock } from './lock.js'

@@ -6,6 +6,7 @@ import type { ErrorBody, ExecSpec, SandboxSpec } from '#libs/domain'
 import type { DeadLetterBody } from '#libs/messaging'
 import type { Health } from '../health.js'
 import type { ImageView } from '../images.js'
+import type { PruneReport } from '../prune.js'
 import type { SnapshotMade } from '../snapshots.js'
 import type { TenantView } from '../tenants.js'
 import type { Fleet } from '../time-travel.js'
@@ -244,6 +245,14 @@ export const ANSWERS = {
   DeadLetter: shape<DeadLetterBody>()({ ...deadLetter, headers: z.record(text, text), body: orNull(row) }),
   DeadLetterList: z.object({ deadLetters: z.array(z.object(deadLetter)), next: orNull(count) }),
   Redriven: z.object({ ok: z.literal(true), subject: text }),
+  PruneReport: shape<PruneReport>()({
+    dryRun: z.boolean(),
+    commands: z.object({ rows: count }),
+    blobs: z.object({ count, bytes: count }),
+    workers: z.array(
+      z.object({ workerId: id, execs: count, bytes: count, tombstones: count, error: orNull(text) }),
+    ),
+  }),
   VerifyReport: row,
   Health: shape<Health>()({
     ok: z.boolean(),

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { imageImport, sandboxCreate, sandboxExec, sandboxSignal, volumeCreate } from '#libs/contract'
 import { CODES } from '#libs/domain'
 import { ANSWERS, type AnswerName } from './answers.js'
+import { pruneBody } from './prune.controller.js'
 import {
   AT_QUERY,
   DEAD_LETTERS_QUERY,
@@ -235,6 +236,11 @@ export const ROUTES: Record<string, Route> = {
     operator: true,
   },
   'DELETE /v1/dead-letters/{seq}': { summary: 'Remove it for good.', answer: 'Ok', operator: true },
+  'POST /v1/prune': {
+    summary: 'Remove what is past keeping now, or tell what that would be. For operators.',
+    body: pruneBody,
+    answer: 'PruneReport',
+  },
   'GET /v1/verify': {
     summary: "Verify the trail; a tenant's token verifies streams of its own.",
     query: VERIFY_QUERY,

@@ -123,9 +123,9 @@ export class Sandboxes {
     return { sandboxes, openExecs }
   }
 
-  /** Every few hours. */
-  removeOldTombstones(): void {
-    this.tombstones.removeOld(Date.now())
+  /** Every few hours. How many went, or with `dryRun` would go. */
+  removeOldTombstones(nowMs: number, dryRun: boolean): number {
+    return this.tombstones.removeOld(nowMs, dryRun)
   }
 
   private async sweep(): Promise<void> {

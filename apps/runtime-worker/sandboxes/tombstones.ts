@@ -31,12 +31,16 @@ export class Tombstones {
     await writeDurably(join(this.dir, sandboxId), String(epoch))
   }
 
-  removeOld(nowMs: number): void {
+  removeOld(nowMs: number, dryRun: boolean): number {
+    let count = 0
     for (const name of readdirSync(this.dir)) {
       const path = join(this.dir, name)
       if (statSync(path).mtimeMs >= nowMs - KEEP_MS) continue
+      count++
+      if (dryRun) continue
       rmSync(path, { force: true })
       this.epochs.delete(name as SandboxId)
     }
+    return count
   }
 }

@@ -101,7 +101,9 @@ test('output goes when its time is over, that of a live exec never', async () =>
   spool.release(SANDBOX, EXEC)
   const old = (Date.now() - KEEP_MS - 1000) / 1000
   for (const exec of [EXEC, 'main']) utimesSync(join(dir, SANDBOX, exec), old, old)
-  await spool.removeOld(Date.now())
+  expect(await spool.removeOld(Date.now(), true)).toMatchObject({ execs: 1 })
+  expect(existsSync(join(dir, SANDBOX, EXEC))).toBe(true)
+  expect(await spool.removeOld(Date.now(), false)).toMatchObject({ execs: 1 })
   expect(existsSync(join(dir, SANDBOX, EXEC))).toBe(false)
   expect(existsSync(join(dir, SANDBOX, 'main'))).toBe(true)
 })

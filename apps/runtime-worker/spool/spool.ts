@@ -1,6 +1,6 @@
 /**
  * What execs printed, kept on the host: `<state>/spool/<sandbox>/<exec>/{stdout,stderr}.<offset>`. It outlives the
- * sandbox by KEEP_MS. A stream that no live exec writes is complete.
+ * sandbox by its time. A stream that no live exec writes is complete.
  */
 
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
@@ -12,6 +12,7 @@ import { OutputStream } from './output-stream.js'
 
 export type StreamName = 'stdout' | 'stderr'
 
+/** Unless it is set. */
 export const KEEP_MS = 7 * 24 * 3_600_000
 
 export class ExecOutput {
@@ -40,6 +41,7 @@ export class Spool {
   constructor(
     private readonly dir: string,
     private readonly bytesMax: number,
+    private readonly keepMs = KEEP_MS,
   ) {
     mkdirSync(dir, { recursive: true, mode: 0o700 })
   }
@@ -85,17 +87,25 @@ export class Spool {
     return bytes
   }
 
-  /** Removes the output of execs that ended more than KEEP_MS ago; one sandbox at a time, live ones are left alone. */
-  async removeOld(nowMs: number): Promise<void> {
+  /**
+   * Removes the output of execs that ended longer ago than it is kept, one sandbox after the other; live ones are left
+   * alone. How much went, or with `dryRun` would go.
+   */
+  async removeOld(nowMs: number, dryRun: boolean): Promise<{ execs: number; bytes: number }> {
+    const removed = { execs: 0, bytes: 0 }
     for (const sandboxId of await readdir(this.dir)) {
       const sandboxDir = join(this.dir, sandboxId)
       for (const execId of await readdir(sandboxDir)) {
         const dir = join(sandboxDir, execId)
-        if (!this.live.has(dir) && lastWriteMs(dir) < nowMs - KEEP_MS)
-          await rm(dir, { recursive: true, force: true })
+        const { lastWriteMs, bytes } = lookAt(dir)
+        if (this.live.has(dir) || lastWriteMs >= nowMs - this.keepMs) continue
+        removed.execs++
+        removed.bytes += bytes
+        if (!dryRun) await rm(dir, { recursive: true, force: true })
       }
-      await rmdir(sandboxDir).catch(() => {}) // ENOTEMPTY: some are kept.
+      if (!dryRun) await rmdir(sandboxDir).catch(() => {}) // ENOTEMPTY: some are kept.
     }
+    return removed
   }
 }
 
@@ -104,7 +114,10 @@ function makeDirectory(dir: string): boolean {
   return mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined
 }
 
-function lastWriteMs(dir: string): number {
-  const paths = [dir, ...readdirSync(dir).map((file) => join(dir, file))]
-  return Math.max(...paths.map((path) => statSync(path).mtimeMs))
+function lookAt(dir: string): { lastWriteMs: number; bytes: number } {
+  const files = readdirSync(dir).map((file) => statSync(join(dir, file)))
+  return {
+    lastWriteMs: Math.max(statSync(dir).mtimeMs, ...files.map(({ mtimeMs }) => mtimeMs)),
+    bytes: files.reduce((sum, { size }) => sum + size, 0),
+  }
 }

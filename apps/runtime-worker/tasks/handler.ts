@@ -6,6 +6,7 @@
 import type { Task, TaskReply, TaskResult } from '#libs/contract'
 import type { Log } from '#libs/service'
 import { KeyedLock, type Pool } from '#libs/storage'
+import type { Tidied } from '../janitor.js'
 import { importImage, removeImage, takeSnapshot } from './image-tasks.js'
 import type { LiveSandboxes } from './live-sandbox.js'
 import { TaskRuns } from './runs.js'
@@ -17,6 +18,8 @@ export interface TaskTools {
   sandboxes: LiveSandboxes
   /** Where the sandbox sees its directory of mount slots. */
   guestSlots: string
+  /** See janitor.ts. */
+  tidy(dryRun: boolean): Promise<Tidied>
   log: Log
 }
 
@@ -49,7 +52,7 @@ async function logged(tools: TaskTools, task: Task): Promise<TaskResult> {
   }
 }
 
-function perform({ pool, sandboxes, guestSlots }: TaskTools, task: Task): Promise<TaskResult> {
+async function perform({ pool, sandboxes, guestSlots, tidy }: TaskTools, task: Task): Promise<TaskResult> {
   switch (task.kind) {
     case 'snapshot':
       return takeSnapshot(pool, sandboxes, task)
@@ -63,5 +66,7 @@ function perform({ pool, sandboxes, guestSlots }: TaskTools, task: Task): Promis
       return reloadVolume(pool, sandboxes, guestSlots, task)
     case 'remove-volume':
       return removeVolume(pool, task)
+    case 'prune':
+      return { kind: 'prune', ...(await tidy(task.dryRun)) }
   }
 }

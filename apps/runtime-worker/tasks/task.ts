@@ -39,6 +39,7 @@ const task = z.discriminatedUnion('kind', [
     reloadId: z.string().min(1).max(200),
   }),
   z.object({ kind: z.literal('remove-volume'), tenant, volumeId }),
+  z.object({ kind: z.literal('prune'), dryRun: z.boolean() }),
 ])
 
 /** @throws Rejected INVALID_ARGUMENT that names each bad field, without its value. */
@@ -62,5 +63,7 @@ export function keyOf(task: Task): string {
       return `${task.kind} ${task.volumeId} ${task.reloadId}`
     case 'remove-volume':
       return `${task.kind} ${task.volumeId}`
+    case 'prune':
+      return `${task.kind} ${task.dryRun}`
   }
 }

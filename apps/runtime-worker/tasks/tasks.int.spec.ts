@@ -42,6 +42,7 @@ beforeAll(async () => {
     pool,
     sandboxes,
     guestSlots: '/slots',
+    tidy: async () => ({ execs: 0, bytes: 0, tombstones: 0 }),
     log: createLog('tasks', 'fatal' as never),
   })
 })
