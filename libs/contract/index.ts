@@ -1,5 +1,6 @@
 export * from './commands.js'
 export * from './data-plane.js'
+export * from './fact-text.js'
 export * from './order.js'
 export * from './outcomes.js'
 export * from './worker.js'

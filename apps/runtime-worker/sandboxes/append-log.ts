@@ -13,6 +13,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
@@ -79,30 +80,52 @@ export class AppendLog<Entry> {
     return running
   }
 
-  /** Replaces the whole content by one rename, durably. */
-  async rewrite(entries: () => Entry[]): Promise<void> {
-    // Nothing below awaits, so no sync can begin on the descriptor that is closed at the end.
+  /**
+   * Replaces the whole content by one rename, durably. `onWritten` is called before anything else can be appended.
+   * @throws SandtrailError NO_SPACE; the file is then as it was before
+   */
+  async rewrite(entries: () => Entry[], onWritten: () => void): Promise<void> {
     while (this.inFlight !== null || this.queued !== null) await (this.queued ?? this.inFlight)
+    // Nothing below awaits, so no sync can begin on the descriptor that is closed at the end.
     const fresh = `${this.path}.new`
-    const fd = openSync(fresh, 'w', 0o600)
     const bytes = Buffer.from(
       entries()
         .map((entry) => `${JSON.stringify(entry)}\n`)
         .join(''),
     )
-    writeSync(fd, bytes)
-    fsyncSync(fd)
-    closeSync(fd)
-    renameSync(fresh, this.path)
-    syncDirectory(dirname(this.path))
-    closeSync(this.fd)
-    this.fd = openSync(this.path, 'a', 0o600)
+    const former = this.fd
+    this.fd = writeFresh(fresh, this.path, bytes)
     this.size = bytes.length
+    onWritten()
+    closeSync(former)
+    syncDirectory(dirname(this.path))
   }
 
+  /** Safe to call again: the number of a closed descriptor soon belongs to another file. */
   async close(): Promise<void> {
     await this.inFlight?.catch(() => {})
-    closeSync(this.fd)
+    const fd = this.fd
+    this.fd = CLOSED
+    if (fd !== CLOSED) closeSync(fd)
+  }
+}
+
+/** No descriptor: whatever is asked of it fails. */
+const CLOSED = -1
+
+/** Writes a file in full and renames it to `path`; the descriptor appends to it. */
+function writeFresh(fresh: string, path: string, bytes: Buffer): number {
+  rmSync(fresh, { force: true })
+  const fd = openSync(fresh, 'a', 0o600)
+  try {
+    if (writeSync(fd, bytes) < bytes.length) throw new Error('short write')
+    fsyncSync(fd)
+    renameSync(fresh, path)
+    return fd
+  } catch (cause) {
+    closeSync(fd)
+    rmSync(fresh, { force: true })
+    throw new SandtrailError('NO_SPACE', `cannot rewrite ${path}`, { cause })
   }
 }
 

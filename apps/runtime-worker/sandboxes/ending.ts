@@ -36,7 +36,7 @@ export async function finishSandbox(sandbox: Sandbox): Promise<void> {
 async function reachEnd(sandbox: Sandbox): Promise<void> {
   await sandbox.settled
   const { journal, execs } = sandbox
-  if (journal.state.ended) return
+  if (journal.state.ended) return journal.sync()
   await journal.sync()
   failpoint('ending-written')
   execs.refuseWaiting()
@@ -80,7 +80,6 @@ async function cleanUp(sandbox: Sandbox): Promise<void> {
     const isGone = leftovers.length === 0
     if (!journal.state.cleanedUp && (isGone || performance.now() > reportBy)) {
       journal.report({ kind: 'sandbox-cleaned-up', leftovers })
-      await journal.sync()
     }
     if (isGone) return
     await backOff(failures)

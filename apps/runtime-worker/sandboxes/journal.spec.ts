@@ -65,6 +65,22 @@ test('facts are numbered without a gap and wait until they are accepted', () => 
   expect(journal.state.facts.map(({ factSeq }) => factSeq)).toEqual([3])
 })
 
+test('a fact is told as the control plane takes it, whatever a tool has said', () => {
+  const journal = Journal.open(newDir())
+  const message = `\0${'x'.repeat(4_094)}\u{1F600}${'x'.repeat(100)}`
+  journal.report({
+    kind: 'sandbox-ended',
+    ending: { kind: 'failed', step: 's', code: 'c', message },
+    staged: [],
+  })
+  const leftovers = Array.from({ length: 1_000 }, () => '\uD800')
+  journal.report({ kind: 'sandbox-cleaned-up', leftovers })
+  expect(journal.state.facts).toMatchObject([
+    { ending: { kind: 'failed', message: `\uFFFD${'x'.repeat(4_094)}\uFFFD` } },
+    { leftovers: Array.from({ length: 100 }, () => '\uFFFD') },
+  ])
+})
+
 test('the fact of its end closes an exec in the same write', () => {
   const journal = Journal.open(newDir())
   journal.append({ kind: 'exec-intent', execId: EXEC, spec, stdinBytes: 0, sent: true })

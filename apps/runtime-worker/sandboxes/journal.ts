@@ -7,7 +7,7 @@
  */
 
 import { join } from 'node:path'
-import type { Fact, MAIN_EXEC } from '#libs/contract'
+import { cleanFact, type Fact, type MAIN_EXEC } from '#libs/contract'
 import type { EndingReport, ExecEndingReport, ExecId, ExecSpec, VolumeId } from '#libs/domain'
 import { bootMs } from '../boot-clock.js'
 import { AppendLog } from './append-log.js'
@@ -90,10 +90,14 @@ export interface JournalState {
 const REMEMBER_CLOSED_MS = 15 * 60_000
 /** 4 MiB are some 10,000 execs, read in 50 ms at a restart. */
 const COMPACT_BYTES = 4 * 1024 ** 2
+/** After a compaction that failed: a full disk must not be tried at each entry. */
+const COMPACT_AGAIN_BYTES = 1024 ** 2
 
 export class Journal {
   readonly state: JournalState = emptyState()
   private later: JournalEntry[] = []
+  /** Some of `later` must not be forgotten: the disk would not take it. */
+  private owed = false
   private compacting = false
   private compactAtBytes = COMPACT_BYTES
   private onFacts: (bodies: readonly FactBody[]) => void = () => {}
@@ -112,14 +116,28 @@ export class Journal {
     this.onFacts = listener
   }
 
-  /** Safe from a kill -9 when it returns; safe from a power cut after `sync`. */
+  /**
+   * Safe from a kill -9 when it returns; safe from a power cut after `sync`.
+   * @throws SandtrailError NO_SPACE; then nothing has happened
+   */
   append(...entries: NewEntry[]): void {
     const at = bootMs()
     const stamped = entries.map((entry) => ({ at, ...entry }) as JournalEntry)
-    this.log.append(...this.later, ...stamped)
-    this.later = []
+    this.write(...stamped)
     for (const entry of stamped) apply(this.state, entry)
-    if (this.log.bytes > this.compactAtBytes) this.compact().catch(() => {}) // Tried again at the next entry.
+  }
+
+  /**
+   * As `append` for what has happened, whether the disk takes it or not: a full one gets it with the next entry or
+   * `sync`, which fails until it has. Never throws, so it may stand in a timer.
+   */
+  note(...entries: NewEntry[]): void {
+    try {
+      this.append(...entries)
+    } catch {
+      for (const entry of entries) this.appendLater(entry)
+      this.owed = true
+    }
   }
 
   /** Counts at once and is written with whatever comes next; a crash before that may forget it. */
@@ -130,7 +148,7 @@ export class Journal {
   }
 
   /**
-   * Appends facts with the next numbers. Of a fenced epoch only the end is told: a sandbox that was declared lost may
+   * Notes facts with the next numbers, their texts as the control plane takes them. Of a fenced epoch only the end is told: a sandbox that was declared lost may
    * have staged volumes, which are not lost.
    */
   report(...bodies: FactBody[]): void {
@@ -138,12 +156,14 @@ export class Journal {
     if (bodies.length === 0) return
     const observedAtMs = Date.now()
     const first = this.state.factSeq + 1
-    const facts = bodies.map((body, i) => ({ factSeq: first + i, observedAtMs, ...body }) as Fact)
-    this.append(...facts.map((fact): NewEntry => ({ kind: 'fact', fact })))
+    const facts = bodies.map((body, i) => ({ factSeq: first + i, observedAtMs, ...cleanFact(body) }) as Fact)
+    this.note(...facts.map((fact): NewEntry => ({ kind: 'fact', fact })))
     this.onFacts(bodies)
   }
 
-  sync(): Promise<void> {
+  /** Resolves when all that was appended, noted or reported is on the disk. @throws SandtrailError NO_SPACE */
+  async sync(): Promise<void> {
+    if (this.owed) this.write()
     return this.log.sync()
   }
 
@@ -151,16 +171,32 @@ export class Journal {
     return this.log.close()
   }
 
+  private write(...entries: JournalEntry[]): void {
+    this.log.append(...this.later, ...entries)
+    this.onWritten()
+    if (this.log.bytes > this.compactAtBytes) void this.compact()
+  }
+
+  private onWritten(): void {
+    this.later = []
+    this.owed = false
+  }
+
   private async compact(): Promise<void> {
     if (this.compacting) return
     this.compacting = true
     try {
-      await this.log.rewrite(() => {
-        this.later = [] // What it did to the state is in what is written now.
-        forgetClosed(this.state, bootMs() - REMEMBER_CLOSED_MS)
-        return condensed(this.state)
-      })
+      await this.log.rewrite(
+        () => {
+          forgetClosed(this.state, bootMs() - REMEMBER_CLOSED_MS)
+          return condensed(this.state)
+        },
+        // What `later` did to the state is in what was written now.
+        () => this.onWritten(),
+      )
       this.compactAtBytes = Math.max(COMPACT_BYTES, this.log.bytes * 2)
+    } catch {
+      this.compactAtBytes = this.log.bytes + COMPACT_AGAIN_BYTES
     } finally {
       this.compacting = false
     }

@@ -46,8 +46,7 @@ export class Lifetime {
     this.lastActivity = bootMs()
     const journaled = this.journal.state.lastActivity ?? 0
     // Coarse, since it matters only after a restart of the worker.
-    if (this.lastActivity - journaled > this.spec.idleTimeoutMs / 10)
-      this.journal.append({ kind: 'activity' })
+    if (this.lastActivity - journaled > this.spec.idleTimeoutMs / 10) this.journal.note({ kind: 'activity' })
     this.armIdle()
   }
 
