@@ -1,12 +1,12 @@
 /** What workers send, checked: a worker's host may be taken over, its identity is its NATS key and nothing it says. */
 
 import { z } from 'zod'
-import type { Heartbeat, Report } from '#libs/contract'
+import { FACT_LIST_MAX, FACT_TEXT_MAX, type Heartbeat, type Report } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 
 const id = (prefix: string) => z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`))
 const count = z.int().min(0)
-const shortText = z.string().max(4_096)
+const shortText = z.string().max(FACT_TEXT_MAX)
 const exitCode = z.int().min(0).max(255)
 const signal = z.int().min(1).max(64).nullable()
 const output = z.strictObject({
@@ -50,7 +50,7 @@ const fact = z.discriminatedUnion('kind', [
   }),
   z.strictObject({
     kind: z.literal('sandbox-cleaned-up'),
-    leftovers: z.array(shortText).max(1_000),
+    leftovers: z.array(shortText).max(FACT_LIST_MAX),
     ...common,
   }),
 ])

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from '@jest/globals'
 import type { Report, ReportReply } from '#libs/contract'
-import type { SandboxId } from '#libs/domain'
+import { Rejected, type SandboxId } from '#libs/domain'
 import { createLog } from '#libs/service'
 import { Journal } from '../sandboxes/journal.js'
 import { firstFew, Outbox } from './outbox.js'
@@ -73,6 +73,20 @@ test('what the control plane did not take is sent again, from there on', async (
   outbox.attach(source)
   expect(await outbox.drained(source)).toBe(true)
   expect(seqs()).toEqual([[1, 2], [1, 2], [2]])
+})
+
+test('a fact that is refused for what it says is told without it, and holds up none that follow', async () => {
+  const { outbox, reports, seqs } = newOutbox(({ facts }) => {
+    if (facts.some((fact) => JSON.stringify(fact).includes('unspeakable')))
+      throw new Rejected('INVALID_ARGUMENT', 'facts.0.ending.reason: no')
+    return {}
+  })
+  const source = newSource()
+  source.journal.report({ ...ended, ending: { ...ended.ending, reason: 'unspeakable' } }, ended)
+  outbox.attach(source)
+  await outbox.drained(source)
+  expect(seqs()).toEqual([[1, 2], [1], [2]])
+  expect(reports[1]?.facts[0]).toMatchObject({ ...ended, ending: { kind: 'lost', mayHaveRun: false } })
 })
 
 test('a start waits a little, so that a short exec goes as one report', async () => {

@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Fact, Report, ReportReply } from '#libs/contract'
+import { type Fact, type Report, type ReportReply, withoutTexts } from '#libs/contract'
 import type { SandboxId } from '#libs/domain'
 import type { Log } from '#libs/service'
 import { failpoint } from '../failpoint.js'
@@ -97,19 +97,22 @@ export class Outbox {
 
   /** True when the control plane took something. */
   private async sendSome(source: FactSource, isFirstTry: boolean): Promise<boolean> {
-    const { tenant, sandboxId, epoch, journal } = source
-    await journal.sync()
-    const facts = firstFew(journal.state.facts)
-    if (facts.length === 0) return true
-    failpoint('report-before-send')
+    const { sandboxId, journal } = source
     try {
-      const { acceptedTo, fenced } = await this.send({ tenant, sandboxId, epoch, facts })
-      failpoint('report-accepted')
-      if (fenced) return this.fence(source)
-      if (!(acceptedTo >= facts[0]!.factSeq))
-        throw new Error(`the report was accepted only up to ${acceptedTo}`)
-      // One that is forgotten is told again, and has no second effect.
-      journal.appendLater({ kind: 'accepted', to: acceptedTo })
+      await journal.sync()
+      const facts = firstFew(journal.state.facts)
+      const [first] = facts
+      if (first === undefined) return true
+      failpoint('report-before-send')
+      await this.sendFacts(source, facts).catch((err) => {
+        if (!isRefusal(err)) throw err
+        // One fact that is refused for good would hold up all that follow, the sandbox's end among them.
+        this.log.error(
+          { sandboxId, fact: first, err },
+          'report refused, its first fact is told without its texts',
+        )
+        return this.sendFacts(source, [withoutTexts(first)])
+      })
       return true
     } catch (error) {
       // Once per outage: a control plane may be away for long, and every sandbox has facts to tell.
@@ -118,20 +121,36 @@ export class Outbox {
     }
   }
 
-  private fence(source: FactSource): true {
+  private async sendFacts(source: FactSource, facts: Fact[]): Promise<void> {
+    const { tenant, sandboxId, epoch, journal } = source
+    const { acceptedTo, fenced } = await this.send({ tenant, sandboxId, epoch, facts })
+    failpoint('report-accepted')
+    if (fenced) return this.fence(source)
+    if (!(acceptedTo >= facts[0]!.factSeq))
+      throw new Error(`the report was accepted only up to ${acceptedTo}`)
+    // One that is forgotten is told again, and has no second effect.
+    journal.appendLater({ kind: 'accepted', to: acceptedTo })
+  }
+
+  private fence(source: FactSource): void {
     this.log.warn(
       { sandboxId: source.sandboxId, epoch: source.epoch },
       'epoch is fenced, its facts are dropped',
     )
     source.journal.append({ kind: 'fenced' })
     source.onFenced()
-    return true
   }
 
   private async backOff(failures: number): Promise<void> {
     const ms = Math.min(BACKOFF_MS_MIN * 2 ** (failures - 1), BACKOFF_MS_MAX)
     await delay(ms * (0.5 + Math.random() / 2), undefined, { signal: this.stopping.signal }).catch(() => {})
   }
+}
+
+/** Refused for what is in it: sent as it is, it is refused for ever. */
+function isRefusal(error: unknown): boolean {
+  const { code } = error as { code?: string }
+  return code === 'INVALID_ARGUMENT' || code === 'PAYLOAD_TOO_LARGE'
 }
 
 /** As many of the oldest as fit into one report; at least one. */
