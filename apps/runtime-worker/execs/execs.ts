@@ -9,6 +9,7 @@
  * sandbox too, so nobody waits for the disk here.
  */
 
+import { setTimeout as delay } from 'node:timers/promises'
 import type { AgentExit, AgentSession, ExecOutcome, OutputSink } from '#libs/agent-client'
 import { MAIN_EXEC } from '#libs/contract'
 import {
@@ -31,6 +32,8 @@ import { endStdin, feedStdin, startProgram } from './hand-over.js'
 const SIGKILL = 9
 /** Node's timers cannot wait longer. */
 const TIMER_MS_MAX = 2 ** 31 - 1
+/** Between two questions to an agent that does not answer; one question waits for 10 s already. */
+const ASK_AGAIN_MS = 1_000
 
 export interface ExecSecrets {
   env: Record<string, string>
@@ -151,12 +154,8 @@ export class Execs {
       exec.signals.push({ signal, signalId })
       return
     }
-    try {
-      await exec.launch
-      await this.deliver(exec, signal, signalId)
-    } finally {
-      this.signalled.delete(signalId)
-    }
+    await exec.launch
+    await this.deliver(exec, signal, signalId)
   }
 
   /** The sandbox runs: what waited for it starts. */
@@ -172,8 +171,8 @@ export class Execs {
     }
   }
 
-  /** After a restart: the agent says what became of each. */
-  async adopt(agent: AgentSession): Promise<void> {
+  /** After a restart: the agent says what became of each, when it gets to it; nothing waits for a silent one. */
+  adopt(agent: AgentSession): void {
     this.agent = agent
     for (const exec of [...this.open.values()]) {
       const memory = this.context.journal.state.execs.get(exec.key)!
@@ -183,8 +182,7 @@ export class Execs {
         else this.lose(exec, false, 'the worker restarted before it started')
         continue
       }
-      exec.launch = this.reconcile(exec, agent)
-      await exec.launch
+      exec.launch = this.reconcileOrAskAgain(exec, agent)
     }
   }
 
@@ -279,25 +277,40 @@ export class Execs {
       return
     }
     exec.launch = this.send(exec, agent).catch((error) => {
-      this.context.log.error({ execId: exec.key, err: error }, 'exec start failed')
-      this.lose(exec, true, 'the agent did not answer its start')
+      this.context.log.error({ execId: exec.key, err: error }, 'the end of an exec cannot be taken up')
+      this.lose(exec, true, 'its end could not be taken up')
     })
   }
 
   private async send(exec: OpenExec, agent: AgentSession): Promise<void> {
-    const { journal } = this.context
+    const { journal, log } = this.context
     if (journal.state.execs.get(exec.key)?.phase === 'intended') {
-      journal.append({ kind: 'exec-sent', execId: exec.key })
+      try {
+        journal.append({ kind: 'exec-sent', execId: exec.key })
+      } catch (err) {
+        log.error({ execId: exec.key, err }, 'exec is not started: it cannot be noted')
+        return this.refuse(exec, 'NO_SPACE', 'the disk of its worker is full')
+      }
     }
     for (const disarm of exec.disarm.splice(0)) disarm()
     failpoint('exec-before-send')
     const askedMs = performance.now()
-    const outcome = await startProgram(agent, exec, () => journal.state.cause === null)
+    let outcome: ExecOutcome
+    try {
+      outcome = await startProgram(agent, exec, () => journal.state.cause === null)
+    } catch (err) {
+      log.error({ execId: exec.key, err }, 'exec start failed')
+      return this.lose(exec, true, 'the agent did not answer its start')
+    }
     execStageSeconds.observe({ stage: 'start' }, secondsSince(askedMs))
     failpoint('exec-sent')
     exec.env = {}
     await this.take(exec, outcome)
-    for (const { signal, signalId } of exec.signals.splice(0)) await this.deliver(exec, signal, signalId)
+    for (const { signal, signalId } of exec.signals.splice(0)) {
+      await this.deliver(exec, signal, signalId).catch((err) => {
+        log.warn({ execId: exec.key, err }, 'a signal was not delivered, its order will come again')
+      })
+    }
   }
 
   private async take(exec: OpenExec, outcome: ExecOutcome): Promise<void> {
@@ -325,7 +338,7 @@ export class Execs {
 
   private markStarted(exec: OpenExec, pid: number): void {
     const { journal } = this.context
-    if (exec.key === MAIN_EXEC) journal.append({ kind: 'exec-started', execId: exec.key })
+    if (exec.key === MAIN_EXEC) journal.note({ kind: 'exec-started', execId: exec.key })
     else journal.report({ kind: 'exec-started', execId: exec.key, pid })
     this.armTimeout(exec)
     exec.launched.resolve()
@@ -336,22 +349,41 @@ export class Execs {
     const startedAt = journal.state.execs.get(exec.key)?.startedAt
     if (exec.spec.timeoutMs === null || startedAt === null || startedAt === undefined) return
     const disarm = atBootTime(startedAt + exec.spec.timeoutMs, () => {
-      journal.append({ kind: 'exec-timed-out', execId: exec.key })
+      journal.note({ kind: 'exec-timed-out', execId: exec.key })
       this.agent?.signal(exec.key, SIGKILL)?.catch(() => {}) // It has ended by itself.
     })
     exec.disarm.push(disarm)
   }
 
   private async deliver(exec: OpenExec, signal: number, signalId: string): Promise<void> {
-    if (!this.open.has(exec.key) || this.agent === null) return
     try {
-      await this.agent.signal(exec.key, signal)
-    } catch (error) {
-      // It ended before: nothing is left to signal.
-      if (!(error instanceof Rejected && error.code === 'EXEC_ENDED')) throw error
+      if (!this.open.has(exec.key) || this.agent === null) return
+      await this.agent.signal(exec.key, signal).catch((error) => {
+        // It ended before: nothing is left to signal.
+        if (!(error instanceof Rejected && error.code === 'EXEC_ENDED')) throw error
+      })
+      // After, not before: a signal that comes twice is a smaller evil than a kill that never comes.
+      this.context.journal.note({ kind: 'exec-signal', execId: exec.key, signalId })
+    } finally {
+      this.signalled.delete(signalId)
     }
-    // After, not before: a signal that comes twice is a smaller evil than a kill that never comes.
-    this.context.journal.append({ kind: 'exec-signal', execId: exec.key, signalId })
+  }
+
+  /**
+   * Never rejects. The agent is the guest's: one that is silent or answers nonsense is asked on, as long as somebody
+   * wants to know; meanwhile its sandbox's time goes on, and an exit that it tells by itself counts.
+   */
+  private async reconcileOrAskAgain(exec: OpenExec, agent: AgentSession): Promise<void> {
+    try {
+      await this.reconcile(exec, agent)
+    } catch (err) {
+      this.context.log.warn({ execId: exec.key, err }, 'the agent does not tell what became of an exec')
+      void delay(ASK_AGAIN_MS, undefined, { ref: false }).then(() => {
+        // The end of the sandbox ends its execs.
+        const isWanted = this.open.has(exec.key) && this.context.journal.state.cause === null
+        if (isWanted) void this.reconcileOrAskAgain(exec, agent)
+      })
+    }
   }
 
   private async reconcile(exec: OpenExec, agent: AgentSession): Promise<void> {
@@ -404,7 +436,7 @@ export class Execs {
     if (exec.isNew) execStageSeconds.observe({ stage: 'total' }, secondsSince(exec.begunMs))
     this.tellEnd(exec, ending)
     if (exec.key === MAIN_EXEC) {
-      journal.append({ kind: 'exec-closed', execId: MAIN_EXEC })
+      journal.note({ kind: 'exec-closed', execId: MAIN_EXEC })
       this.context.onMainEnded(ending)
     } else {
       journal.report({ kind: 'exec-ended', execId: exec.key, ending })

@@ -62,7 +62,7 @@ export class Sandbox implements FactSource {
   readonly lifetime: Lifetime | null
   readonly spec: SandboxSpec | null
   running: RunningSandbox | null = null
-  /** Settles when create or adopt has come to its end, whatever that was. */
+  /** Resolves when create or adopt has come to its end, whatever that was; never rejects. */
   settled: Promise<void> = Promise.resolve()
   private readonly abort = new AbortController()
   private finishing: Promise<void> | null = null
@@ -102,18 +102,24 @@ export class Sandbox implements FactSource {
 
   /** Begins the life; the order is acknowledged before it is done. */
   start(secrets: ExecSecrets): void {
-    this.settled = this.create(secrets)
+    this.settled = this.create(secrets).catch((error) => this.end(causeFromStart(error)))
   }
 
   /** Goes on with the life that an earlier worker process began. */
   resume(): void {
-    this.settled = this.adopt()
+    this.settled = this.adopt().catch((err) => {
+      this.log.error({ err }, 'sandbox cannot be taken up')
+      this.end(NOT_ADOPTED)
+    })
   }
 
-  /** The first cause counts. Everything else follows by itself, also over restarts. */
+  /**
+   * The first cause counts. Everything else follows by itself, also over restarts. Never throws: it is called from
+   * timers and by processes that end. The cause is on the disk after a `sync` of the journal.
+   */
   end(cause: EndingReport): void {
     if (this.journal.state.cause === null) {
-      this.journal.append({ kind: 'ending', cause })
+      this.journal.note({ kind: 'ending', cause })
       this.log.info(
         { cause: cause.kind, ...('code' in cause ? { code: cause.code } : {}) },
         'sandbox is ending',
@@ -185,7 +191,7 @@ export class Sandbox implements FactSource {
     this.running = await this.deps.driver.adopt(this.request())
     if (this.running === null)
       return this.end(causeFromRuntime(await this.deps.driver.postMortem(this.sandboxId)))
-    await this.execs.adopt(this.running.agent)
+    this.execs.adopt(this.running.agent)
     this.watch(this.running)
   }
 
@@ -233,6 +239,13 @@ function restarted(sameBoot: boolean): EndingReport {
     ? ['WORKER_RESTARTED', 'the worker restarted while the sandbox was being made']
     : ['HOST_RESTARTED', 'the host has been restarted']
   return { kind: 'failed', step: 'worker-restart', code, message }
+}
+
+const NOT_ADOPTED: EndingReport = {
+  kind: 'failed',
+  step: 'adopt',
+  code: 'WORKER_RESTARTED',
+  message: 'the worker restarted and could not take the sandbox up again',
 }
 
 const MAIN_NEVER_SENT: EndingReport = {
