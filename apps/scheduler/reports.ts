@@ -85,7 +85,7 @@ async function recordSandboxFact(scheduler: Scheduler, source: Source, fact: San
     if (events.length === 0) return true
 
     const guard = { sandboxId, workerId, epoch }
-    const request = factAppend(source, fact.factSeq, [
+    const request = factAppend(source, fact, [
       { stream: sandboxId, expectedVersion: version, prevHash: hash, events: record(events) },
     ])
     if (fact.kind === 'sandbox-started') {
@@ -129,7 +129,7 @@ async function recordExecFacts(scheduler: Scheduler, source: Source, facts: Exec
     const { events, state } = decided
     if (events.length === 0) return true
 
-    const request = factAppend(source, facts.at(-1)!.factSeq, [
+    const request = factAppend(source, facts.at(-1)!, [
       {
         stream: execId,
         expectedVersion: loaded.version,
@@ -185,10 +185,11 @@ async function wasItsLastEpoch(
 
 function factAppend(
   { tenant, sandboxId, workerId, epoch }: Source,
-  factSeq: number,
+  fact: Fact,
   writes: AppendRequest['writes'],
 ): AppendRequest {
-  const id = derivedCommandId('fact', workerId, sandboxId, epoch, factSeq)
+  // Each of these happens once in an epoch. Not by the fact's number: a worker that lost its state counts from 1 again.
+  const id = derivedCommandId('fact', sandboxId, epoch, fact.kind, 'execId' in fact ? fact.execId : '')
   const at = new Date()
   return {
     tenant,

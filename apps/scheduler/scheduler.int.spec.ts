@@ -352,6 +352,15 @@ test('facts that are reported again are accepted again and change nothing', asyn
   expect(await scheduler.events(sandboxId)).toHaveLength(before.length)
 })
 
+test('a worker that lost its state, and counts its facts from 1 again, can still tell the end', async () => {
+  const sandboxId = await createSandbox()
+  await worker.report(sandboxId, [started])
+  const facts = [stopped, { kind: 'sandbox-cleaned-up' as const, leftovers: [] }]
+  expect(await worker.reportFrom(1, sandboxId, facts)).toEqual({ ok: true, acceptedTo: 2, fenced: false })
+  const ends = ['SandboxStarted', 'SandboxTerminated', 'SandboxCleanedUp']
+  expect((await scheduler.types(sandboxId)).slice(-3)).toEqual(ends)
+})
+
 test('no exec is accepted for a sandbox that is ending, and a terminate that overtakes its create wins', async () => {
   const sandboxId = await createSandbox()
   await scheduler.ask('terminate', { sandboxId })
