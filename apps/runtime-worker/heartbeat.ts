@@ -17,6 +17,8 @@ export interface HeartbeatContext {
 export class HeartbeatLoop {
   private timer: NodeJS.Timeout | null = null
   private beating: Promise<void> | null = null
+  /** Orders that were begun and are not done. */
+  private readonly inHand = new Set<string>()
   private failing = false
   private answeredAt: number | null = null
   private stopped = false
@@ -56,21 +58,39 @@ export class HeartbeatLoop {
       this.answeredAt = performance.now()
       if (this.failing) log.info('control plane answers again')
       this.failing = false
-      await this.takeAll(orders)
+      this.takeAll(orders)
     } catch (err) {
       if (!this.failing) log.warn({ err }, 'heartbeat not answered; sandboxes go on')
       this.failing = true
     }
   }
 
-  /** Side by side: an order that hangs must not keep back the others. What fails comes again with the next one. */
-  private async takeAll(orders: readonly Order[]): Promise<void> {
-    const { take, log } = this.context
-    const done = await Promise.allSettled(orders.map((order) => take(order)))
-    for (const [i, result] of done.entries()) {
-      if (result.status === 'fulfilled') continue
-      const { kind, sandboxId } = orders[i]!
-      log.warn({ order: kind, sandboxId, err: result.reason }, 'order from heartbeat not taken')
+  /**
+   * Side by side, and none is waited for: an order that hangs keeps back neither the others nor the next heartbeat.
+   * What fails comes again with that one; what is still in hand then is not begun twice.
+   */
+  private takeAll(orders: readonly Order[]): void {
+    for (const order of orders) {
+      const key = keyOf(order)
+      if (this.inHand.has(key)) continue
+      this.inHand.add(key)
+      void this.takeOne(order).finally(() => this.inHand.delete(key))
     }
   }
+
+  private async takeOne(order: Order): Promise<void> {
+    const { take, log } = this.context
+    const { kind, sandboxId } = order
+    try {
+      await take(order)
+    } catch (err) {
+      log.warn({ order: kind, sandboxId, err }, 'order from heartbeat not taken')
+    }
+  }
+}
+
+function keyOf(order: Order): string {
+  const { kind, sandboxId, epoch } = order
+  const { execId = '', signalId = '' } = order as { execId?: string; signalId?: string }
+  return [kind, sandboxId, epoch, execId, signalId].join('/')
 }
