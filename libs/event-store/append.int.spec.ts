@@ -1,14 +1,17 @@
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Rejected } from '#libs/domain'
 import { append, findCommand } from './append.js'
-import { openDatabase } from './database.js'
+import { isConnectionLoss, openDatabase } from './database.js'
 import { commandHash, hashEvent, NO_HASH } from './envelope.js'
 import { load } from './load.js'
+import { settleLostCommit } from './lost-commit.js'
 import { readStream } from './read.js'
 import { rejectCommand, rejectionStream } from './reject.js'
 import { findClaim } from './statements/claims.js'
+import { insertCommand } from './statements/commands.js'
 import { readCursor } from './statements/cursors.js'
 import { createTestDatabase, type TestDatabase } from './testing.js'
 import { command, event, meta, request, sandboxId } from './testing-requests.js'
@@ -429,12 +432,12 @@ describe('reservations', () => {
   })
 })
 
-describe('a lost connection', () => {
-  /** Resolves once `sql` counts at least one. */
-  const until = async (sql: string) => {
-    while ((await count(sql)) === 0) await new Promise(setImmediate)
-  }
+/** Resolves once `sql` counts at least one. */
+const until = async (sql: string) => {
+  while ((await count(sql)) === 0) await new Promise(setImmediate)
+}
 
+describe('a lost connection', () => {
   test('before the commit: nothing is written and the caller may send again', async () => {
     const blocked = request({ claims: { take: [{ kind: 'k', key: 'held', holder: 'me' }] } })
     const holder = await db.pool.connect()
@@ -454,7 +457,61 @@ describe('a lost connection', () => {
   })
 })
 
+describe('what is no lost connection', () => {
+  test('a bug of ours is told as it is, not as trouble that passes', async () => {
+    const given = request({ timers: { set: [null as never] } })
+    await expect(append(db.pool, given)).rejects.toThrow(TypeError)
+    expect(isConnectionLoss(new TypeError('cannot read it'))).toBe(false)
+    expect(isConnectionLoss(Object.assign(new Error('bad'), { code: 'ERR_INVALID_ARG_TYPE' }))).toBe(false)
+  })
+
+  test('a lock that is not had in time may be had later', async () => {
+    await db.pool.query(
+      `do $$ begin execute format('alter database %I set lock_timeout = 100', current_database()); end $$`,
+    )
+    const impatient = openDatabase({ url: db.url })
+    const given = request()
+    const holder = await db.pool.connect()
+    try {
+      await holder.query('begin')
+      await insertCommand(holder, commandRow(given))
+      await expect(append(impatient, given)).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+    } finally {
+      await holder.query('rollback')
+      holder.release()
+      await impatient.end()
+      await db.pool.query(
+        `do $$ begin execute format('alter database %I reset lock_timeout', current_database()); end $$`,
+      )
+    }
+    expect(await append(db.pool, given)).toMatchObject({ outcome: 'appended' })
+  })
+})
+
+const commandRow = ({ tenant, command: ref }: ReturnType<typeof request>) => ({
+  tenant,
+  command: ref,
+  outcome: { ok: true },
+  rejected: false,
+  attempt: randomUUID(),
+})
+
 describe('a connection lost during the commit', () => {
+  test('of a command that has expired meanwhile: what is still committing is waited for', async () => {
+    const row = commandRow(request())
+    const holder = await db.pool.connect()
+    await holder.query('begin')
+    await insertCommand(holder, row)
+    const expired = { ...row, command: { ...row.command, expiresAt: new Date(0) } }
+    const settling = settleLostCommit(db.pool, expired, { s: 1 }, new Error('cut off'))
+    settling.catch(() => {})
+    const waits = until(`pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`)
+    await Promise.race([waits, settling.catch(() => {})])
+    await holder.query('commit')
+    holder.release()
+    await expect(settling).resolves.toEqual({ outcome: 'appended', versions: { s: 1 } })
+  })
+
   test('that took effect: the append is found by its command id, and is there once', async () => {
     const cutting = await startCuttingProxy(db.url)
     const pool = openDatabase({ url: cutting.url })

@@ -9,7 +9,14 @@
 
 import { randomUUID } from 'node:crypto'
 import { SandtrailError } from '#libs/domain'
-import { connect, type Database, isConnectionLoss, sqlState, type Transaction } from './database.js'
+import {
+  connect,
+  type Database,
+  isConnectionLoss,
+  nameTrouble,
+  sqlState,
+  type Transaction,
+} from './database.js'
 import { type Envelope, hashEvent, NO_HASH } from './envelope.js'
 import { cleanObject, cleanText } from './json.js'
 import { settleLostCommit } from './lost-commit.js'
@@ -146,12 +153,12 @@ async function sendAll(tx: Transaction, { request, row, events }: Prepared): Pro
   return null
 }
 
-/** A deadlock's victim has lost a race like any other; the rest is our bug. */
+/** A deadlock's victim has lost a race like any other, and a lock may be free later; the rest is our bug. */
 function refusalOf(error: unknown, request: AppendRequest): Refusal {
   const state = sqlState(error)
   const stream = request.writes[0]?.stream
   if ((state === '40P01' || state === '40001') && stream !== undefined) return { outcome: 'conflict', stream }
-  throw error
+  throw nameTrouble(error)
 }
 
 /** A command that was decided before explains every other refusal, and is what the caller must hear. */
@@ -185,10 +192,7 @@ async function readHeads(
   )
   if (building.length === 0) return { conflict: null, found: new Map() }
   const streams = building.map((write) => write.stream)
-  const found = await selectHeads(db, streams).catch((cause) => {
-    if (!isConnectionLoss(cause)) throw cause
-    throw new SandtrailError('UNAVAILABLE', 'the database broke off; nothing was written', { cause })
-  })
+  const found = await selectHeads(db, streams)
   const lost = building.find((write) => found.get(write.stream)?.version !== write.expectedVersion)
   return { conflict: lost?.stream ?? null, found }
 }

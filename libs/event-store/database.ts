@@ -43,10 +43,22 @@ export function openDatabase({ url, max = 10, name = 'sandtrail' }: PoolOptions)
   // Node would end the process. The pool drops the broken client by itself, in use or idle.
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
+  const query = pool.query.bind(pool) as (...args: unknown[]) => Promise<unknown>
+  const named = async (...args: unknown[]) => {
+    try {
+      return await query(...args)
+    } catch (error) {
+      throw nameTrouble(error)
+    }
+  }
+  pool.query = named as typeof pool.query
   return pool
 }
 
-/** Runs `work` in one transaction that `begin` opens: commits when it resolves, rolls back when it throws. */
+/**
+ * Runs `work` in one transaction that `begin` opens: commits when it resolves, rolls back when it throws.
+ * Throws UNAVAILABLE when the connection is lost or a lock is not had in time.
+ */
 export async function transaction<T>(
   db: Database,
   work: (tx: Transaction) => Promise<T>,
@@ -63,7 +75,7 @@ export async function transaction<T>(
     await tx.query('rollback').catch((failure) => {
       broken = failure
     })
-    throw error
+    throw nameTrouble(error)
   } finally {
     tx.release(broken)
   }
@@ -86,11 +98,49 @@ export function sqlState(error: unknown): string | null {
   return error instanceof pg.DatabaseError ? (error.code ?? null) : null
 }
 
-/** True for what says nothing about the statement's effect: the connection broke, or the server is going down. */
+/**
+ * True for what says nothing about the statement's effect: the connection broke, or the server is going down. An
+ * error that neither the server nor the driver made is a bug of ours, and no connection's.
+ */
 export function isConnectionLoss(error: unknown): boolean {
   const state = sqlState(error)
-  if (state === null) return true
-  return state.startsWith('08') || state.startsWith('57P')
+  if (state !== null) return state.startsWith('08') || state.startsWith('57P')
+  if (!(error instanceof Error)) return false
+  const { code } = error as NodeJS.ErrnoException
+  return (code !== undefined && SYSTEM_CODES.test(code)) || DRIVER_MESSAGES.test(error.message)
+}
+
+/** ECONNRESET, EPIPE ... and a socket that is gone; not ERR_INVALID_ARG_TYPE and its like. */
+const SYSTEM_CODES = /^(E(?!RR_)[A-Z]+|ERR_STREAM_[A-Z_]+)$/
+/** pg and pg-pool give these no code. */
+const DRIVER_MESSAGES = new RegExp(
+  [
+    '^Connection terminated',
+    '^timeout expired$',
+    '^timeout exceeded when trying to connect$',
+    '^Query read timeout$',
+    '^Client has encountered a connection error',
+    '^Client was closed',
+    '^Cannot use a pool after calling end',
+    '^Received unexpected .* message from backend',
+  ].join('|'),
+)
+
+/** statement_timeout, or a cancel; lock_timeout. The server has undone the statement. */
+const TOOK_TOO_LONG = new Set(['57014', '55P03'])
+
+/** The trouble that a re-send may cure, as UNAVAILABLE; everything else as it is. */
+export function nameTrouble(error: unknown): unknown {
+  if (TOOK_TOO_LONG.has(sqlState(error) ?? '')) {
+    return new SandtrailError('UNAVAILABLE', 'the database took too long; nothing was written', {
+      cause: error,
+    })
+  }
+  if (!isConnectionLoss(error)) return error
+  return new SandtrailError('UNAVAILABLE', 'the database broke off', {
+    hint: 'check that Postgres runs and accepts connections',
+    cause: error,
+  })
 }
 
 /**
