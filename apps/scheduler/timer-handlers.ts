@@ -4,7 +4,7 @@
  */
 
 import { decideSandbox, type ExecId, type SandboxId } from '#libs/domain'
-import type { FiredTimer } from '#libs/event-store'
+import type { TimerHandler } from '#libs/event-store'
 import type { Scheduler } from './context.js'
 import { sendOrder, stopOrder } from './orders.js'
 import { cancelOverdueExec } from './overdue-exec.js'
@@ -13,8 +13,7 @@ import { systemCommand } from './system-command.js'
 import { stopSandbox } from './terminate-sandbox.js'
 import { DRAIN_TIMER, driveDrain } from './workers.js'
 
-/** What each kind does. Throwing re-arms the timer with a backoff; resolving means that it may go. */
-export function timerHandlers(scheduler: Scheduler): Record<string, (timer: FiredTimer) => Promise<void>> {
+export function timerHandlers(scheduler: Scheduler): Record<string, TimerHandler> {
   const { db } = scheduler
   return {
     [DRAIN_TIMER]: (timer) => driveDrain(scheduler, timer),
@@ -31,9 +30,9 @@ export function timerHandlers(scheduler: Scheduler): Record<string, (timer: Fire
     'sandbox-stop-deadline': async ({ tenant, payload }) => {
       const sandboxId = payload.sandboxId as SandboxId
       const { state } = await loadSandbox(db, tenant, sandboxId)
-      if (state.status !== 'stopping') return
+      if (state.status !== 'stopping') return 'done'
       await sendOrder(scheduler, state.workerId, stopOrder(tenant, sandboxId, state.epoch, state.reason))
-      throw new Error('the stop was asked for again, its end is still to come')
+      return 'again' // Its end is still to come.
     },
     'exec-start-deadline': ({ tenant, commandId, payload }) =>
       cancelOverdueExec(scheduler, tenant, payload.execId as ExecId, commandId),

@@ -45,6 +45,7 @@ export async function handleCommand<Body>(
   command: Command<Body>,
   decide: (at: Date) => Promise<Decision>,
 ): Promise<{ accepted: Accepted; isNew: boolean }> {
+  let lost = ''
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const at = new Date()
     let decision: Decision
@@ -87,18 +88,21 @@ export async function handleCommand<Body>(
         if (result.of === 'tenant') {
           throw quotaExceeded(result.excess)
         }
-        break // The worker filled up under the decision: another may have room.
+        lost = 'the worker that had room filled up'
+        break // Under the decision: another may have room.
       case 'fenced':
         if (result.reason === 'closing') {
           const gone = new Rejected('SANDBOX_GONE', 'the sandbox is ending')
           return { accepted: await reject(db, command, gone, at, onCommitted), isNew: false }
         }
-        break // The sandbox ended, or moved on, under the decision: decide again on what is true now.
+        lost = `the sandbox of ${first.stream} ended or moved on`
+        break // Under the decision: decide again on what is true now.
       case 'conflict':
+        lost = `${result.stream} changed`
         break
     }
   }
-  throw new SandtrailError('STREAM_BUSY', 'what the command is about kept changing', {
+  throw new SandtrailError('STREAM_BUSY', `decided ${ATTEMPTS_MAX} times, the last time ${lost} meanwhile`, {
     hint: 'send it again with the same id',
   })
 }

@@ -95,6 +95,17 @@ test('a handler that fails is tried again later, under the same command id', asy
   expect(errors).toHaveLength(1)
 })
 
+test('a handler that waits for something is asked again later, which is no failure', async () => {
+  let asked = 0
+  const errors: unknown[] = []
+  const handler = async () => (++asked === 1 ? ('again' as const) : ('done' as const))
+  await set('waiting', 0, 'waiting')
+  const loop = new TimerLoop(db.pool, { waiting: handler }, (error) => errors.push(error))
+  await whileRunning([loop], async () => (await timer('waiting')) === null)
+  expect(asked).toBe(2)
+  expect(errors).toEqual([])
+})
+
 test('a handler consumes only the setting it was given', async () => {
   await set('idle', 0, 'idle')
   const handler = async (fired: FiredTimer) => {

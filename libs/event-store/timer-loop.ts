@@ -22,8 +22,13 @@ export interface FiredTimer extends TimerRef {
   commandId: string
 }
 
-/** Appends what the timer's end means, or finds that it means nothing any more. A throw re-arms it with backoff. */
-export type TimerHandler = (timer: FiredTimer) => Promise<void>
+/**
+ * Appends what the timer's end means, or finds that it means nothing any more. `again` re-arms it with backoff, since
+ * what it waits for is still to come; a throw does too, and is told as a failure.
+ */
+export type TimerHandler =
+  | ((timer: FiredTimer) => Promise<void>)
+  | ((timer: FiredTimer) => Promise<'done' | 'again'>)
 
 /** A handler takes milliseconds; after this its process is taken for dead. */
 const LEASE_MS = 30_000
@@ -83,8 +88,9 @@ export class TimerLoop {
 
   private async handle(timer: FiredTimer): Promise<void> {
     try {
-      await this.handlers[timer.kind]?.(timer)
-      await consumeTimers(this.db, [timer])
+      const outcome = await this.handlers[timer.kind]?.(timer)
+      if (outcome === 'again') await rearm(this.db, timer)
+      else await consumeTimers(this.db, [timer])
     } catch (error) {
       this.onError(error, timer)
       // Should this fail too, the lease brings the timer back.
