@@ -1,8 +1,10 @@
 /** The scheduler's commands by name. */
 
-import { CommandTable, type Envelope } from '#libs/command-handling'
+import { z } from 'zod'
+import { CommandTable, type Envelope, parseBody } from '#libs/command-handling'
 import { type Accepted, COMMANDS } from '#libs/contract'
 import type { ExecId } from '#libs/domain'
+import type { JsonObject, MessageContext } from '#libs/messaging'
 import type { Scheduler } from './context.js'
 import { createSandbox } from './create-sandbox.js'
 import { requestExec, signalExec } from './exec-commands.js'
@@ -21,16 +23,25 @@ export const commands = new CommandTable<Scheduler>()
   .add('worker.uncordon', COMMANDS['worker.uncordon'], uncordonWorker)
   .add('worker.drain', COMMANDS['worker.drain'], drainWorker)
 
+const wait = z.object({ waitMs: COMMANDS['sandbox.exec'].shape.waitMs })
+
+/** How long somebody waits is no part of the command: a re-send with another wait is a re-send. */
+export function withoutWait(body: JsonObject): JsonObject {
+  parseBody(wait, body)
+  return { ...body, waitMs: 0 }
+}
+
 /** `sandbox.exec` with `waitMs`: `exec` tells how it ended, or is null when it still runs by then. */
 export async function runExec(
   scheduler: Scheduler,
-  body: { waitMs?: unknown },
-  context: Envelope,
+  body: JsonObject,
+  context: Envelope & Pick<MessageContext, 'release'>,
 ): Promise<Accepted & { exec?: Omit<EndedExec, 'spec'> | null }> {
-  const accepted = await commands.run(scheduler, 'sandbox.exec', body, context)
-  if (!body.waitMs) return accepted
-  // A number by now: the schema has seen it.
-  const ended = await scheduler.waiters.wait(context.tenant, accepted.execId as ExecId, Number(body.waitMs))
+  const { waitMs } = parseBody(wait, body)
+  const accepted = await commands.run(scheduler, 'sandbox.exec', withoutWait(body), context)
+  if (waitMs === 0) return accepted
+  context.release?.()
+  const ended = await scheduler.waiters.wait(context.tenant, accepted.execId as ExecId, waitMs)
   if (ended === null) return { ...accepted, exec: null }
   const { spec: _, ...exec } = ended
   return { ...accepted, exec }

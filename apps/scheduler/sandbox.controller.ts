@@ -3,7 +3,7 @@ import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { answerQueued } from '#libs/command-handling'
 import { Rejected } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
-import { commands, runExec } from './commands.js'
+import { commands, runExec, withoutWait } from './commands.js'
 import { SCHEDULER, type Scheduler } from './context.js'
 
 /** Commands of tenants, asked for (`req.`) or queued (`cmd.`). */
@@ -37,8 +37,9 @@ export class SandboxController {
     return answerQueued(this.scheduler.messaging, context, async () => {
       const name = `sandbox.${context.tokens.at(-1)}`
       if (!commands.has(name)) throw new Rejected('INVALID_ARGUMENT', `there is no command ${name}`)
-      // Whoever queues a command does not wait within it.
-      return commands.run(this.scheduler, name, body, context)
+      // Whoever queues a command does not wait within it; re-sent as a request it is still the same command.
+      const decided = name === 'sandbox.exec' ? withoutWait(body) : body
+      return commands.run(this.scheduler, name, decided, context)
     })
   }
 }

@@ -11,6 +11,7 @@ import {
 } from '#libs/event-store'
 import { commandHeaders, subjects } from '#libs/messaging'
 import { event, request } from '../../libs/event-store/testing-requests.js'
+import { ExecWaiters } from './exec-waiters.js'
 import { startTestScheduler, TENANT, type TestScheduler, type TestWorker } from './testing.js'
 
 let scheduler: TestScheduler
@@ -57,6 +58,8 @@ const manyOf = (n: number) =>
   Object.fromEntries(Array.from({ length: n }, (_, i) => [`A${i}`, 'x'.repeat(100 * 1024)]))
 
 async function createSandbox(body: object = {}): Promise<string> {
+  // On a busy machine the tests before took longer than a silent worker gets anything new.
+  await worker.heartbeat()
   return String((await scheduler.ask('create', body)).sandboxId)
 }
 
@@ -440,6 +443,30 @@ test('an exec that is waited for within its call answers with its end', async ()
   const { execId } = await worker.order('exec', sandboxId)
   await worker.report(sandboxId, [exited(execId, 7)])
   expect(await answer).toMatchObject({ execId, exec: { status: 'ended', by: 'ExecExited', exitCode: 7 } })
+})
+
+test('a re-send with another wait is a re-send', async () => {
+  const sandboxId = await createSandbox()
+  await worker.report(sandboxId, [started])
+  const id = randomUUID()
+  const body = { sandboxId, argv: ['true'] }
+  const first = await scheduler.ask('exec', { ...body, waitMs: 1 }, { id })
+  expect(first).toMatchObject({ exec: null })
+  expect(await scheduler.ask('exec', body, { id })).toMatchObject({ execId: first.execId })
+  await expect(scheduler.ask('exec', { ...body, waitMs: -1 })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+  })
+})
+
+test('no tenant waits in all places, and nobody waits for a scheduler that stops', async () => {
+  const waiters = new ExecWaiters(scheduler.db.pool, 1)
+  const execId = 'ex-01ARZ3NDEKTSV4RRFFQ69G5FAV' as const
+  const first = waiters.wait(TENANT, execId, 300_000)
+  expect(await waiters.wait(TENANT, execId, 300_000)).toBeNull()
+  const other = waiters.wait('other', execId, 300_000)
+  waiters.close()
+  expect(await Promise.all([first, other])).toEqual([null, null])
+  expect(await waiters.wait(TENANT, execId, 0)).toBeNull()
 })
 
 test('every event gets a position, and the positions have no gap', async () => {

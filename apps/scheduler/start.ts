@@ -89,6 +89,7 @@ export async function startScheduler(
     async stop() {
       leases.stop()
       clearInterval(purging)
+      scheduler.waiters.close()
       await app.close()
       await gate.stop()
       await Promise.all([timers.stop(), orphans.stop(), sandboxes.stop()])

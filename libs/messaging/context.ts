@@ -24,6 +24,8 @@ export interface MessageContext {
   reply: string | null
   /** 1, or more for a queued command that came before. */
   deliveries: number
+  /** Of a request: what is left to do only waits, so its place goes to another. Its answer is sent all the same. */
+  release?: () => void
 }
 
 interface Incoming {

@@ -16,6 +16,8 @@ const LIMITS: ReadonlySet<string> = new Set(['RESOURCE_EXHAUSTED', 'QUOTA_EXCEED
 
 export class RequestServer {
   private readonly queue: KeyedQueue
+  /** Those that have given their place away included. */
+  private readonly unanswered = new Set<Promise<void>>()
   private subscription: Subscription | null = null
 
   constructor(
@@ -42,6 +44,7 @@ export class RequestServer {
   async stop(): Promise<void> {
     await this.subscription?.drain()
     await this.queue.below(1)
+    await Promise.all(this.unanswered)
   }
 
   private take(message: Msg): void {
@@ -54,14 +57,19 @@ export class RequestServer {
       message.respond(encodeError(new SandtrailError('UNAVAILABLE', 'too many requests in hand')))
       return
     }
-    this.queue.add(null, () => this.answer(message))
+    this.queue.add(null, () => {
+      const released = Promise.withResolvers<void>()
+      const answered = this.answer(message, released.resolve).finally(() => this.unanswered.delete(answered))
+      this.unanswered.add(answered)
+      return Promise.race([answered, released.promise])
+    })
   }
 
-  private async answer(message: Msg): Promise<void> {
+  private async answer(message: Msg, release: () => void): Promise<void> {
     let context: MessageContext | null = null
     let reply: Uint8Array
     try {
-      context = contextOf(message)
+      context = { ...contextOf(message), release }
       await this.admit?.(context)
       reply = encodeResult(await invoke(this.handler, decodeBody(message.data), context))
     } catch (error) {

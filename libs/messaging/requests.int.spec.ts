@@ -13,6 +13,7 @@ import type { Messaging } from './messaging.js'
 import { eventually, startNats, type TestNats } from './testing.js'
 
 const heard: string[] = []
+const [released, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
 const tooLarge = 'x'.repeat(1024 ** 2)
 
 @Controller()
@@ -25,6 +26,16 @@ class EchoController {
     if (body.grow) return { tooLarge }
     const { tenant, commandId, actor, traceparent, expiresAt } = context
     return { body, tenant, commandId, actor, traceparent, expiresAt }
+  }
+
+  @MessagePattern({ request: 'v1.*.req.patient.*', concurrency: 1 })
+  async wait(@Payload() { n }: JsonObject, @Ctx() { release }: MessageContext) {
+    if (n === 1) {
+      release?.()
+      released.resolve()
+      await second.promise
+    } else second.resolve()
+    return { n }
   }
 
   @EventPattern({ event: 'v1.*.evt.sandbox.>' })
@@ -86,6 +97,13 @@ test('a fault of the service comes back without its text, which may hold a secre
   const error = await ask({ crash: true }).catch((e) => e)
   expect(error).toMatchObject({ code: 'INTERNAL' })
   expect(String(error)).not.toContain('hunter2')
+})
+
+test('a request that only waits holds no place, and is answered all the same', async () => {
+  const waiting = messaging.request('v1.acme.req.patient.wait', { n: 1 })
+  await released.promise
+  expect(await messaging.request('v1.acme.req.patient.wait', { n: 2 })).toEqual({ ok: true, n: 2 })
+  expect(await waiting).toEqual({ ok: true, n: 1 })
 })
 
 test('a reply above 1 MiB becomes a coded error', async () => {
