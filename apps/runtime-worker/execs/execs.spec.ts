@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from '@jest/globals'
-import type { AgentSession } from '#libs/agent-client'
+import type { AgentExit, AgentSession } from '#libs/agent-client'
 import { type ExecSpec, SandtrailError } from '#libs/domain'
 import { createLog } from '#libs/service'
 import { Journal } from '../sandboxes/journal.js'
@@ -27,7 +27,16 @@ const spec: ExecSpec = {
   stdin: 'closed',
   timeoutMs: null,
 }
-const exit = { exitCode: 0, signal: null, timedOut: false, stdoutBytes: 0, stderrBytes: 0 }
+const exit: AgentExit = {
+  code: 0,
+  signal: null,
+  timedOut: false,
+  stdoutBytes: 0,
+  stderrBytes: 0,
+  stdoutComplete: true,
+  stderrComplete: true,
+  ranMs: 1,
+}
 const secrets = { env: {}, stdin: null }
 const silent = async (): Promise<never> => {
   throw new SandtrailError('AGENT_UNREACHABLE', 'the agent does not answer')
