@@ -3,9 +3,13 @@
  * plane that is away changes nothing here: no lease of a worker ends a sandbox.
  */
 
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Heartbeat, HeartbeatReply, Order } from '#libs/contract'
 import { HEARTBEAT_MS } from '#libs/contract'
 import type { Log } from '#libs/service'
+
+/** An order is taken within milliseconds; a stop waits for one that hangs no longer than this. */
+const TAKEN_MS_MAX = 2_000
 
 export interface HeartbeatContext {
   compose(): Promise<Heartbeat>
@@ -18,7 +22,7 @@ export class HeartbeatLoop {
   private timer: NodeJS.Timeout | null = null
   private beating: Promise<void> | null = null
   /** Orders that were begun and are not done. */
-  private readonly inHand = new Set<string>()
+  private readonly inHand = new Map<string, Promise<void>>()
   private failing = false
   private answeredAt: number | null = null
   private stopped = false
@@ -38,6 +42,8 @@ export class HeartbeatLoop {
     this.stopped = true
     if (this.timer !== null) clearTimeout(this.timer)
     await this.beating
+    const taken = Promise.all(this.inHand.values())
+    await Promise.race([taken, delay(TAKEN_MS_MAX, undefined, { ref: false })])
   }
 
   private beat(): void {
@@ -73,8 +79,8 @@ export class HeartbeatLoop {
     for (const order of orders) {
       const key = keyOf(order)
       if (this.inHand.has(key)) continue
-      this.inHand.add(key)
-      void this.takeOne(order).finally(() => this.inHand.delete(key))
+      const taking = this.takeOne(order).finally(() => this.inHand.delete(key))
+      this.inHand.set(key, taking)
     }
   }
 
