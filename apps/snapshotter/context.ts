@@ -9,6 +9,7 @@ import type { Jobs } from '#libs/pool-tasks'
 import type { Log } from '#libs/service'
 import type { TenantGate } from '#libs/tenancy'
 import type { Blobs } from './blobs.js'
+import type { Rests } from './rests.js'
 
 export const SNAPSHOTTER = Symbol('snapshotter')
 
@@ -24,6 +25,7 @@ export interface Snapshotter {
   messaging: Messaging
   blobs: Blobs
   jobs: Pick<Jobs<Job>, 'begin'>
+  rests: Rests
   /** Keys the hashes of command bodies; they hold no secrets here, so it need not be one. */
   hashKey: Buffer
   /** Bounds what a tenant may ask for in a second, and keeps the audit of what was refused. */

@@ -44,7 +44,9 @@ export async function fillPools(
 ): Promise<void> {
   const { state } = await loadImage(snapshotter.db, tenant, imageId)
   if (state.status !== 'importing' && state.status !== 'ready') return
-  const lacking = (await liveWorkers(snapshotter)).filter((workerId) => !state.replicas.includes(workerId))
+  const lacking = (await liveWorkers(snapshotter)).filter(
+    (workerId) => !state.replicas.includes(workerId) && !snapshotter.rests.isResting(imageId, workerId),
+  )
   const tries = await Promise.allSettled(
     lacking.map((workerId) => fillPool(snapshotter, { tenant, imageId, workerId, state }, signal)),
   )
@@ -73,11 +75,18 @@ async function fillPool(
     sha256,
     bytes,
   }
-  await askWorker<'import-image'>(snapshotter.messaging, workerId, task, { signal, patienceMs: PATIENCE_MS })
+  const options = { signal, patienceMs: PATIENCE_MS }
+  try {
+    await askWorker<'import-image'>(snapshotter.messaging, workerId, task, options)
+  } catch (error) {
+    if (state.status === 'ready' && !toErrorBody(error).retryable) snapshotter.rests.failed(imageId, workerId)
+    throw error
+  }
+  snapshotter.rests.filled(imageId, workerId)
   await recordImageStep(snapshotter, tenant, imageId, { type: 'ReportReplicated', workerId })
 }
 
-/** What will not pass fails an import; a ready image stays ready, and this pool without it. */
+/** What will not pass fails an import; a ready image stays ready, and this pool without it until it has rested. */
 async function failed(
   snapshotter: Snapshotter,
   { tenant, imageId, state }: { tenant: string; imageId: ImageId; state: KnownImage },

@@ -178,6 +178,33 @@ test('a worker that joins later is filled too', async () => {
   await ground.lose(late)
 })
 
+test('a pool that has no room for a ready image is not asked at each look', async () => {
+  const first = await ground.worker()
+  first.answer = doTask
+  const names = ['full', 'slow']
+  const [unwanted, slow] = await Promise.all(
+    names.map(async (name) => {
+      const { sha256 } = await upload(name)
+      const imageId = String((await ground.ask('image', 'import', { name, sha256 })).imageId)
+      await ground.event(imageId, 'ImageReady')
+      return imageId
+    }),
+  )
+  const late = await ground.worker()
+  const asked = (imageId: string | undefined) =>
+    late.tasks.filter((task) => task.kind === 'import-image' && task.imageId === imageId).length
+  late.answer = (task) => {
+    if (task.kind !== 'import-image') return doTask(task)
+    if (task.imageId === unwanted) throw new SandtrailError('NO_SPACE', 'the pool is full')
+    if (task.imageId === slow) throw new SandtrailError('UNAVAILABLE', 'not yet')
+    return doTask(task)
+  }
+  // What passes is asked for some times within a try, so this is the third: two more looks have begun both.
+  await eventually(() => asked(slow) > 12)
+  expect(asked(unwanted)).toBe(1)
+  for (const worker of [first, late]) await ground.lose(worker)
+})
+
 test('an import that a stop of the snapshotter interrupted is taken up by the next', async () => {
   const worker = await ground.worker()
   const { imageId } = await ground.ask('image', 'import', {

@@ -14,6 +14,7 @@ import { type Job, SERVICE, type Snapshotter } from './context.js'
 import { takeSnapshot } from './create-snapshot.js'
 import { imagesProjection, unfinishedImages } from './images-table.js'
 import { fillPools } from './import-image.js'
+import { Rests } from './rests.js'
 import { snapshotsProjection, unfinishedSnapshots } from './snapshots-table.js'
 import { SnapshotterModule } from './snapshotter.module.js'
 import { timerHandlers } from './timer-handlers.js'
@@ -45,6 +46,7 @@ export async function startSnapshotter(
     messaging,
     blobs: new Blobs(config.SANDTRAIL_PUBLIC_URL, config.SANDTRAIL_BLOB_KEY_FILE),
     jobs,
+    rests: new Rests(),
     hashKey: Buffer.from(SERVICE),
     gate: new TenantGate(db, SERVICE, log),
     onCommitted: () => messaging.nudge(),
