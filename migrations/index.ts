@@ -12,6 +12,7 @@ import { OpenExecs1790000000020 } from './20-open-execs.js'
 import { ExecLookups1790000000050 } from './50-exec-lookups.js'
 import { Catalog1790000000100 } from './100-catalog.js'
 import { Tenants1790000000200 } from './200-tenants.js'
+import { ExecSlots1790000000210 } from './210-exec-slots.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -27,6 +28,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   ExecLookups1790000000050,
   Catalog1790000000100,
   Tenants1790000000200,
+  ExecSlots1790000000210,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

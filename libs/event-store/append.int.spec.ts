@@ -13,6 +13,7 @@ import { rejectCommand, rejectionStream } from './reject.js'
 import { findClaim } from './statements/claims.js'
 import { insertCommand } from './statements/commands.js'
 import { readCursor } from './statements/cursors.js'
+import { findTenant } from './tables/tenants.js'
 import { createTestDatabase, type TestDatabase } from './testing.js'
 import { command, event, meta, request, sandboxId } from './testing-requests.js'
 import type { JsonObject } from './types.js'
@@ -408,9 +409,29 @@ describe('reservations', () => {
     expect(
       await Promise.all([slot('release', first), slot('release', first), slot('release', 'ex-old')]),
     ).toEqual(Array(3).fill(expect.objectContaining({ outcome: 'appended' })))
-    expect(await count(`tenants where tenant = 'busy' and used_execs = 2`)).toBe(1)
+    expect((await findTenant(db.pool, 'busy'))?.used.execs).toBe(2)
     expect(await slot('take', 'ex-next')).toMatchObject({ outcome: 'appended' })
     expect(await slot('take', 'ex-too-many')).toMatchObject({ outcome: 'no-capacity' })
+  })
+
+  test('of open execs make nobody wait where there is no quota, and no end ever', async () => {
+    await db.pool.query(`insert into tenants (tenant, quota_execs) values ('free', null), ('bound', 9)`)
+    const slot = (tenant: string, action: 'take' | 'release') =>
+      append(db.pool, request({ tenant, execSlot: { action, execId: `ex-${tenant}` } }))
+    await slot('bound', 'take')
+    const other = await db.pool.connect()
+    try {
+      await other.query('begin')
+      await other.query(`select from tenants where tenant in ('free', 'bound') for update`)
+      const ends = await Promise.all([
+        slot('free', 'take').then(() => slot('free', 'release')),
+        slot('bound', 'release'),
+      ])
+      expect(ends.map(({ outcome }) => outcome)).toEqual(['appended', 'appended'])
+    } finally {
+      await other.query('rollback')
+      other.release()
+    }
   })
 
   test('are given back once, also when they are released twice', async () => {

@@ -2,12 +2,12 @@
 
 import { type Excess, exceededQuota, type TenantUse } from '#libs/domain'
 import type { Queryable } from '../database.js'
-import { type QuotaColumns, quotaOf } from '../tables/tenants.js'
+import { type QuotaColumns, quotaOf, USED_EXECS } from '../tables/tenants.js'
 
 const SELECT = `
   select quota_sandboxes, quota_execs, quota_cpu_millis, quota_memory_bytes, quota_disk_bytes,
-         used_sandboxes, used_execs, used_cpu_millis, used_memory_bytes, used_disk_bytes
-  from tenants
+         used_sandboxes, ${USED_EXECS}, used_cpu_millis, used_memory_bytes, used_disk_bytes
+  from tenants t
   where tenant = $1
 `
 

@@ -5,31 +5,27 @@ import type { Queryable } from '../database.js'
 import type { ExecSlotChange } from '../types.js'
 import { excessOf } from './excess.js'
 
+const LOCK_QUOTA = `
+  -- Only where there is a quota do appends wait for each other, so that two never take the last slot both.
+  select from tenants
+  where tenant = $1 and quota_execs is not null
+  for no key update
+`
+
 const TAKE = `
-  -- The tenant's row is locked by the update, so that two appends never take the last slot both.
-  with slot as (
-    insert into exec_slots (exec_id, tenant)
-    values ($1, $2)
-    on conflict (exec_id) do nothing
-    returning tenant
+  -- A statement of its own: what others committed before they gave the lock away is counted.
+  insert into exec_slots (exec_id, tenant)
+  select $1, $2
+  where not exists (
+    select from tenants
+    where tenant = $2 and quota_execs <= (select count(*) from exec_slots where tenant = $2)
   )
-  insert into tenants as t (tenant, used_execs)
-  select tenant, 1 from slot
-  on conflict (tenant) do update
-  set used_execs = t.used_execs + 1
-  where t.quota_execs is null or t.used_execs + 1 <= t.quota_execs
+  on conflict (exec_id) do nothing
 `
 
 const RELEASE = `
-  with gone as (
-    delete from exec_slots
-    where exec_id = $1
-    returning tenant
-  )
-  update tenants t
-  set used_execs = used_execs - 1
-  from gone
-  where t.tenant = gone.tenant
+  delete from exec_slots
+  where exec_id = $1
 `
 
 /** Null, or which quota is in the way. A release may come twice, or for an exec that never had a slot. */
@@ -42,6 +38,9 @@ export async function changeExecSlot(
     await tx.query({ name: 'release-exec-slot', text: RELEASE, values: [execId] })
     return null
   }
-  const { rowCount } = await tx.query({ name: 'take-exec-slot', text: TAKE, values: [execId, tenant] })
+  const [, { rowCount }] = await Promise.all([
+    tx.query({ name: 'lock-exec-quota', text: LOCK_QUOTA, values: [tenant] }),
+    tx.query({ name: 'take-exec-slot', text: TAKE, values: [execId, tenant] }),
+  ])
   return rowCount === 1 ? null : await excessOf(tx, tenant, { execs: 1 })
 }

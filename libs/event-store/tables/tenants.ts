@@ -52,9 +52,13 @@ export async function setTenantLimits(
   return rowCount === 1
 }
 
+/** Of the tenant `t`. */
+export const USED_EXECS =
+  '(select count(*)::integer from exec_slots s where s.tenant = t.tenant) as used_execs'
+
 const LIST = `
-  select *
-  from tenants
+  select t.*, ${USED_EXECS}
+  from tenants t
   where $1::text is null or tenant = $1
   order by tenant
 `

@@ -78,14 +78,13 @@ export class Replay {
   private async compareCounters(db: Queryable, findings: Findings): Promise<void> {
     const sums = { worker: new Map<string, number[]>(), tenant: new Map<string, number[]>() }
     for (const { row } of this.reservations.values()) {
-      const amounts = [1, Number(row.cpuMillis), Number(row.memoryBytes), Number(row.diskBytes), 0]
+      const amounts = [1, Number(row.cpuMillis), Number(row.memoryBytes), Number(row.diskBytes)]
       add(sums.worker, String(row.workerId), amounts)
       add(sums.tenant, String(row.tenant), amounts)
     }
-    for (const { row } of this.execSlots.values()) add(sums.tenant, String(row.tenant), [0, 0, 0, 0, 1])
     const { rows } = await db.query<{ what: 'worker' | 'tenant'; name: string; amounts: string[] }>(COUNTERS)
     for (const { what, name, amounts } of rows) {
-      const expected = sums[what].get(name) ?? [0, 0, 0, 0, 0]
+      const expected = sums[what].get(name) ?? [0, 0, 0, 0]
       sums[what].delete(name)
       // A worker has no counter of sandboxes.
       const same = amounts.every(
@@ -107,15 +106,15 @@ export class Replay {
 
 const COUNTERS = `
   select 'worker' as what, worker_id as name,
-         array[0, reserved_cpu_millis, reserved_memory_bytes, reserved_disk_bytes, 0]::bigint[] as amounts
+         array[0, reserved_cpu_millis, reserved_memory_bytes, reserved_disk_bytes]::bigint[] as amounts
   from workers
   union all
-  select 'tenant', tenant, array[used_sandboxes, used_cpu_millis, used_memory_bytes, used_disk_bytes, used_execs]::bigint[]
+  select 'tenant', tenant, array[used_sandboxes, used_cpu_millis, used_memory_bytes, used_disk_bytes]::bigint[]
   from tenants
 `
 
 function add(sums: Map<string, number[]>, name: string, amounts: number[]): void {
-  const sum = sums.get(name) ?? [0, 0, 0, 0, 0]
+  const sum = sums.get(name) ?? [0, 0, 0, 0]
   sums.set(
     name,
     sum.map((value, i) => value + (amounts[i] as number)),

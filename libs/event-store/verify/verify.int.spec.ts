@@ -327,7 +327,6 @@ describe('tampering by a superuser is named:', () => {
     'a removed claim': 'delete from claims',
     'a smaller reservation': 'update reservations set memory_bytes = 1',
     'an invented open exec': `insert into exec_slots values ('ex-x', 'acme')`,
-    "a tenant's counter of open execs": 'update tenants set used_execs = used_execs + 1',
     "a worker's counter": 'update workers set reserved_memory_bytes = 0',
     "a tenant's counter": 'update tenants set used_sandboxes = 0',
     "the sequencer's position": 'update sequencer set position = position - 1',
