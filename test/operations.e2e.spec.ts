@@ -1,9 +1,19 @@
 /** What an operator sees of a running system: probes, metrics, logs, traces. */
 
 import { randomBytes, randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
@@ -353,3 +363,72 @@ test('what is past keeping is told by a dry run, and removed by the next; what i
   expect(readdirSync(join(dir, 'blobs'), { recursive: true }).length).toBeGreaterThanOrEqual(kept)
   expect(await system.run(['verify'])).toMatchObject({ code: 0 })
 }, 60_000)
+
+test('doctor finds all well, and tells an operator of each thing that is not, and what to do', async () => {
+  interface Check {
+    name: string
+    ok: boolean
+    detail: string
+    hint: string | null
+  }
+  const doctor = async () => {
+    const { code, stdout, stderr } = await system.run(['doctor', '-o', 'json'])
+    const { checks } = JSON.parse(stdout || stderr) as { checks: Check[] }
+    return { code, wrong: checks.filter(({ ok }) => !ok), names: checks.map(({ name }) => name) }
+  }
+  const { code, wrong, names } = await until(async () => {
+    const found = await doctor()
+    return found.code === 0 && found
+  })
+  expect({ code, wrong }).toEqual({ code: 0, wrong: [] })
+  expect(names).toEqual(
+    expect.arrayContaining([
+      'clock',
+      'durability',
+      'clocks',
+      'sequencer',
+      'public URL',
+      'dead letters',
+      'trail copy',
+    ]),
+  )
+
+  const settings = mkdtempSync(join(tmpdir(), 'sandtrail-settings-'))
+  mkdirSync(join(settings, 'sandtrail'))
+  writeFileSync(join(settings, 'sandtrail', 'config.json'), '{"url":"http://x","token":"t"}', { mode: 0o644 })
+  process.env.XDG_CONFIG_HOME = settings
+  const nats = await system.nats()
+  await nats.publishCommand('cmd.sandbox.create', {}, { 'Sandtrail-Expires-At': 'not a time' })
+  await nats.close()
+  await system.system.kill('worker-1')
+  const found = await until(async () => {
+    const { wrong: now } = await doctor()
+    return now.length === 3 && now
+  })
+  delete process.env.XDG_CONFIG_HOME
+  rmSync(settings, { recursive: true })
+  expect(found).toEqual([
+    {
+      name: 'settings',
+      ok: false,
+      detail: expect.stringContaining('read by others'),
+      hint: expect.stringContaining('chmod'),
+    },
+    {
+      name: 'dead letters',
+      ok: false,
+      detail: expect.any(String),
+      hint: expect.stringContaining('dead-letter ls'),
+    },
+    {
+      name: expect.stringMatching(/^wk-/),
+      ok: false,
+      detail: expect.stringMatching(/gets no new sandbox|cannot be reached/),
+      hint: expect.stringContaining('the log of the runtime-worker on'),
+    },
+  ])
+  await system.system.start('worker-1')
+  const [letter] = await system.json<{ seq: number }[]>('dead-letter', 'ls')
+  await system.ok('dead-letter', 'rm', String(letter!.seq))
+  await until(async () => (await doctor()).code === 0)
+}, 120_000)

@@ -38,7 +38,8 @@ export function keepSettings(
   return file
 }
 
-function settingsFile(env: NodeJS.ProcessEnv): string {
+/** Where `sandtrail login` keeps them. */
+export function settingsFile(env: NodeJS.ProcessEnv): string {
   return join(env.XDG_CONFIG_HOME || join(env.HOME || homedir(), '.config'), 'sandtrail', 'config.json')
 }
 

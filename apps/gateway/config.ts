@@ -48,6 +48,7 @@ export interface GatewayConfig {
   }
   databaseUrl: string
   http: { host: string; port: number }
+  publicUrl: string
   dataPlaneKey: KeyObject
   blobs: { dir: string; key: Buffer; keepMs: number }
   /** What `verify` compares the database with; null: refused. */
@@ -63,6 +64,7 @@ export function gatewayConfig(env: NodeJS.ProcessEnv = process.env): GatewayConf
   return {
     nats: { url: read.SANDTRAIL_NATS_URL, credentials: read.SANDTRAIL_NATS_CREDENTIALS_FILE },
     databaseUrl: read.SANDTRAIL_DATABASE_URL,
+    publicUrl: read.SANDTRAIL_PUBLIC_URL,
     http: { host: read.SANDTRAIL_HTTP_HOST, port: read.SANDTRAIL_HTTP_PORT },
     dataPlaneKey: read.SANDTRAIL_DATA_PLANE_KEY_FILE,
     blobs: {

@@ -517,6 +517,55 @@ test('the OpenAPI document has every route, and no other', () => {
   expect(JSON.stringify(openApi())).toContain('"openapi":"3.1.0"')
 })
 
+describe('health for an operator', () => {
+  async function wrong(): Promise<Record<string, string>> {
+    const authorization = `Bearer ${await gateway.operatorsToken()}`
+    const { body } = await gateway.ask('GET', '/v1/health', undefined, { authorization })
+    const failing = body.checks.filter(({ ok }: { ok: boolean }) => !ok)
+    for (const { hint } of failing) expect(hint).toMatch(/\w/)
+    return Object.fromEntries(
+      failing.map(({ name, detail }: { name: string; detail: string }) => [name, detail]),
+    )
+  }
+  const change = (set: string) =>
+    gateway.db.pool.query(`update workers set heartbeat_at = clock_timestamp(), ${set}`)
+
+  test('tells of what cannot be reached, and of whoever does not lead', async () => {
+    gateway.serve((_, response) => {
+      response.writeHead(404, { 'content-type': 'application/json' })
+      response.end(
+        JSON.stringify({ error: { code: 'NOT_FOUND', message: 'none', hint: null, retryable: false } }),
+      )
+    })
+    await change('pool_free_bytes = 1099511627776')
+    await gateway.db.pool.query("update sequencer set leader = null, heartbeat_at = '-infinity'")
+    const found = await wrong()
+    expect(found['public URL']).toContain('workers fetch images there')
+    expect(found.sequencer).toContain('no scheduler leads')
+    expect(found[WORKER]).toBeUndefined()
+    expect(found['blob directory']).toBeUndefined()
+  }, 30_000)
+
+  test('tells of a worker that has no room, is not heard, or is behind an address that nobody reaches', async () => {
+    await change('pool_free_bytes = 5')
+    expect((await wrong())[WORKER]).toContain('below 1 GiB')
+    await change(
+      'pool_free_bytes = 1099511627776, info = info || \'{"dataPlaneUrl": "https://127.0.0.1:9"}\'',
+    )
+    // The address is believed for some seconds.
+    const unreached = async () => (await wrong())[WORKER] ?? ''
+    while (!(await unreached()).includes('cannot be reached'))
+      await new Promise((resolve) => setTimeout(resolve, 500))
+    await gateway.db.pool.query("update workers set heartbeat_at = clock_timestamp() - interval '1 minute'")
+    expect((await wrong())[WORKER]).toContain('not heard for 60 s')
+  }, 60_000)
+
+  test('tells nobody else of the installation', async () => {
+    const { body } = await gateway.ask('GET', '/v1/health')
+    expect(JSON.stringify(body)).not.toMatch(/public URL|sequencer|durability/)
+  })
+})
+
 async function firstExecOf(sandboxId: string): Promise<string> {
   for (;;) {
     const { execs } = (await gateway.ask('GET', `/v1/sandboxes/${sandboxId}/execs`)).body

@@ -15,6 +15,8 @@ export interface GatewayParts {
   dataPlane: DataPlane
   gate: TenantGate
   blobs: FileBlobStore
+  /** How workers reach the gateway. */
+  publicUrl: string
   /** How long a blob that no image needs is kept. */
   blobKeepMs: number
   /** Signs the URLs under which workers fetch blobs. */
@@ -31,6 +33,7 @@ export class Gateway implements GatewayParts {
   readonly dataPlane: DataPlane
   readonly gate: TenantGate
   readonly blobs: FileBlobStore
+  readonly publicUrl: string
   readonly blobKeepMs: number
   readonly blobKey: Buffer
   readonly trail: GatewayParts['trail']
@@ -43,6 +46,7 @@ export class Gateway implements GatewayParts {
     this.dataPlane = parts.dataPlane
     this.gate = parts.gate
     this.blobs = parts.blobs
+    this.publicUrl = parts.publicUrl
     this.blobKeepMs = parts.blobKeepMs
     this.blobKey = parts.blobKey
     this.trail = parts.trail

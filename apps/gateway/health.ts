@@ -5,6 +5,7 @@ import { listWorkers } from '#libs/event-store'
 import { subjects } from '#libs/messaging'
 import type { Gateway } from './gateway.js'
 import { readImage } from './images.js'
+import { installationChecks } from './installation-checks.js'
 
 export interface Check {
   name: string
@@ -21,6 +22,8 @@ export interface Health {
 
 /** A probe must answer before its caller gives up. */
 const PROBE_MS = 2_000
+/** A worker that is not reached is given up after 10 s by the data plane; the others answer at once. */
+const INSTALLATION_MS = 12_000
 
 export async function isReady({ db, messaging }: Gateway): Promise<boolean> {
   const [database, broker] = await Promise.allSettled([
@@ -30,8 +33,11 @@ export async function isReady({ db, messaging }: Gateway): Promise<boolean> {
   return database.status === 'fulfilled' && broker.status === 'fulfilled'
 }
 
-/** Never throws: what cannot be asked is what is reported. */
-export async function checkHealth(gateway: Gateway, tenant: string): Promise<Health> {
+/** Never throws: what cannot be asked is what is reported. The installation's own matters are for operators. */
+export async function checkHealth(
+  gateway: Gateway,
+  { tenant, operator }: { tenant: string; operator: boolean },
+): Promise<Health> {
   const { db, messaging } = gateway
   const checks = await Promise.all([
     check('database', 'see whether Postgres runs and the gateway may log in', async () => {
@@ -56,7 +62,15 @@ export async function checkHealth(gateway: Gateway, tenant: string): Promise<Hea
       return `${image.imageId} in ${image.replicas.length} pool(s)`
     }),
   ])
+  if (operator) checks.push(...(await checkInstallation(gateway)))
   return { ok: checks.every(({ ok }) => ok), checks }
+}
+
+async function checkInstallation(gateway: Gateway): Promise<Check[]> {
+  const checks = await installationChecks(gateway)
+  return Promise.all(
+    checks.map(({ name, hint, probe }) => check(name, hint, () => within(INSTALLATION_MS, probe()))),
+  )
 }
 
 async function check(name: string, hint: string, probe: () => Promise<string>): Promise<Check> {

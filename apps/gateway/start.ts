@@ -47,6 +47,7 @@ export async function startGateway(
     dataPlane,
     gate: new TenantGate(db, 'gateway', log),
     blobs: await FileBlobStore.open(config.blobs.dir),
+    publicUrl: config.publicUrl,
     blobKeepMs: config.blobs.keepMs,
     blobKey: config.blobs.key,
     trail: config.trail === null ? null : { ...config.trail, databaseUrl: config.databaseUrl },

@@ -70,6 +70,7 @@ export async function startTestGateway(): Promise<TestGateway> {
       nats: { url: nats.url, credentials: { user: 'platform', password: 'platform-password-for-tests' } },
       databaseUrl: db.url,
       http: { host: '127.0.0.1', port: 0 },
+      publicUrl: 'http://127.0.0.1:9',
       dataPlaneKey: keys.privateKey,
       blobs: { dir: join(dir, 'blobs'), key: randomBytes(32), keepMs: 24 * 3_600_000 },
       trail: null,

@@ -36,7 +36,7 @@ export interface BlobStore {
 const SHA256 = /^[0-9a-f]{64}$/
 
 export class FileBlobStore implements BlobStore {
-  private constructor(private readonly dir: string) {}
+  private constructor(readonly dir: string) {}
 
   /** Makes the directory. Another gateway may be writing there: what a crash left half-written goes by its age, see `list`. */
   static async open(dir: string): Promise<FileBlobStore> {

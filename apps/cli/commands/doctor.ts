@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process'
+import { statSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { toErrorBody } from '#libs/domain'
 import { Api } from '../api.js'
 import { Exit } from '../failure.js'
 import { chooseFormat, type Format, plain, printJson, printLine } from '../print.js'
-import { readSettings } from '../settings.js'
+import { readSettings, settingsFile } from '../settings.js'
 
 interface Check {
   name: string
@@ -34,7 +35,8 @@ async function findAll(): Promise<Check[]> {
     const hint = 'set SANDTRAIL_TOKEN, or `sandtrail login URL`; on this host: `. .sandtrail/env`'
     return [...checks, { name: 'token', ok: false, detail: 'there is none', hint }]
   }
-  const token = await check('token', () => api.json('GET', '/v1/whoami'), 'is valid')
+  checks.push(await clockCheck(api), ...settingsCheck())
+  const token = await tokenCheck(api)
   checks.push(token)
   if (!token.ok) return checks
   const health = await api.json<{ checks: Check[] }>('GET', '/v1/health')
@@ -50,6 +52,50 @@ async function check(name: string, ask: () => Promise<unknown>, detail: string):
     const { message, hint } = toErrorBody(error)
     return { name, ok: false, detail: message, hint }
   }
+}
+
+async function tokenCheck(api: Api): Promise<Check> {
+  try {
+    const { tenant, operator } = await api.json<{ tenant: string; operator: boolean }>('GET', '/v1/whoami')
+    const detail = `is valid, of the tenant ${tenant}${operator ? ", an operator's" : "; an operator's is told more here"}`
+    return { name: 'token', ok: true, detail, hint: null }
+  } catch (error) {
+    const { message, hint } = toErrorBody(error)
+    return { name: 'token', ok: false, detail: message, hint }
+  }
+}
+
+/** A command's expiry is set by the server's clock; `--since 2h` and the like by ours. */
+async function clockCheck(api: Api): Promise<Check> {
+  const askedAt = Date.now()
+  const answer = await api.open('GET', '/livez')
+  answer.resume()
+  const skewMs = Date.parse(answer.headers.date ?? '') - (askedAt + Date.now()) / 2
+  const name = 'clock'
+  // The header has whole seconds.
+  if (Number.isNaN(skewMs) || Math.abs(skewMs) <= SKEW_MS_MAX) {
+    return { name, ok: true, detail: "agrees with the server's", hint: null }
+  }
+  const detail = `is ${Math.round(-skewMs / 1000)} s ahead of the server's: \`--since\` and \`--at\` mean other times there`
+  return { name, ok: false, detail, hint: 'run an NTP client here, or on the server' }
+}
+
+const SKEW_MS_MAX = 10_000
+
+/** The token in the file is a password. */
+function settingsCheck(): Check[] {
+  const file = settingsFile(process.env)
+  const info = statSync(file, { throwIfNoEntry: false })
+  if (info === undefined || (info.mode & 0o077) === 0) return []
+  const detail = `${file} can be read by others, and it holds a token`
+  return [
+    {
+      name: 'settings',
+      ok: false,
+      detail,
+      hint: `chmod 600 ${file}; have the token revoked if others were there`,
+    },
+  ]
 }
 
 async function tarCheck(): Promise<Check> {

@@ -35,7 +35,7 @@ export class SystemController {
   /** Each part of the system, whether it answers and what to do when it does not. */
   @Get('v1/health')
   async health(@Req() request: Request) {
-    return await checkHealth(this.gateway, principalOf(request).tenant)
+    return await checkHealth(this.gateway, principalOf(request))
   }
 
   @Get('v1/verify')
