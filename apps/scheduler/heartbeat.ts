@@ -41,8 +41,10 @@ export class Heartbeats {
     // Read after the list was written: whatever the worker lists, and is not here, has ended.
     const live = await listLive(db, heartbeat.workerId)
     const batch = new OrderBatch(this.scheduler.log)
-    await this.forWanted(heartbeat, live, batch)
+    // Stops first: they free room, and are small.
     for (const order of forUnwanted(heartbeat, live)) await batch.add(order.sandboxId, () => order)
+    const stopsFirst = live.toSorted((a, b) => Number(b.state === 'closing') - Number(a.state === 'closing'))
+    await this.forWanted(heartbeat, stopsFirst, batch)
     await this.forExecs(heartbeat, batch)
     return { ok: true, orders: batch.orders }
   }

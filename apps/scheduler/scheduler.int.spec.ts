@@ -385,7 +385,7 @@ test('the answer to a heartbeat is what the worker lacks, and what it should not
   const stranger = 'sb-01ARZ3NDEKTSV4RRFFQ69G5FAV' as const
   fresh.sandboxes = [{ sandboxId: stranger, tenant: TENANT, epoch: 1, state: 'running' }]
   const orders = (await fresh.heartbeat()).map(({ kind, sandboxId }) => `${kind} ${sandboxId}`)
-  expect(orders.sort()).toEqual([`create ${wanted}`, `stop ${closing}`, `stop ${stranger}`].sort())
+  expect(orders).toEqual([`stop ${stranger}`, `stop ${closing}`, `create ${wanted}`])
 })
 
 test('orders too large for one reply come in several, and hold up nothing else', async () => {
