@@ -38,9 +38,14 @@ const shape = {
   /** 1 GiB stays with the host and the services. */
   SANDTRAIL_MEMORY_BYTES: integer(GIB / 8, 1024 * GIB).default(Math.max(totalmem() - GIB, GIB / 8)),
   SANDTRAIL_CPU_MILLIS: integer(1, 1_024_000).default(cpus().length * 1000),
+  /** Output kept of each stream. */
   SANDTRAIL_SPOOL_BYTES_MAX: integer(1, 1024 * GIB).default(2 * GIB),
   /** Output of an exec after its end. */
   SANDTRAIL_SPOOL_KEEP_HOURS: integer(1, 100_000).default(7 * 24),
+  /** Output kept of all execs of a sandbox: two streams at their limit, and as much again. */
+  SANDTRAIL_SPOOL_SANDBOX_BYTES_MAX: integer(1, 1024 * GIB).default(8 * GIB),
+  /** Of the state's disk, kept free of output for journals: some 50,000 execs of facts. */
+  SANDTRAIL_STATE_RESERVE_BYTES: integer(0, 1024 * GIB).default(GIB / 4),
   SANDTRAIL_DNS_UPSTREAM: z
     .string()
     .regex(/^.+:\d+$/, 'must be ip:port')

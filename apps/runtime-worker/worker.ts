@@ -113,11 +113,12 @@ async function startLocal(
   connection: Promise<Messaging>,
 ): Promise<Local> {
   const { SANDTRAIL_WORKER_STATE_DIR: stateDir, SANDTRAIL_WORKER_ID: workerId } = config
-  const spool = new Spool(
-    join(stateDir, 'spool'),
-    config.SANDTRAIL_SPOOL_BYTES_MAX,
-    config.SANDTRAIL_SPOOL_KEEP_HOURS * HOUR_MS,
-  )
+  const spool = new Spool(join(stateDir, 'spool'), {
+    streamBytesMax: config.SANDTRAIL_SPOOL_BYTES_MAX,
+    sandboxBytesMax: config.SANDTRAIL_SPOOL_SANDBOX_BYTES_MAX,
+    keepMs: config.SANDTRAIL_SPOOL_KEEP_HOURS * HOUR_MS,
+    reserveBytes: config.SANDTRAIL_STATE_RESERVE_BYTES,
+  })
   const outbox = new Outbox(
     async (report) => control<ReportReply>(await connection, workerId, 'report', report),
     log,

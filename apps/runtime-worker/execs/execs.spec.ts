@@ -37,6 +37,12 @@ const exit: AgentExit = {
   stderrComplete: true,
   ranMs: 1,
 }
+const SPOOL_LIMITS = {
+  streamBytesMax: 1024 ** 2,
+  sandboxBytesMax: 1024 ** 3,
+  keepMs: 3_600_000,
+  reserveBytes: 0,
+}
 const secrets = { env: {}, stdin: null }
 const silent = async (): Promise<never> => {
   throw new SandtrailError('AGENT_UNREACHABLE', 'the agent does not answer')
@@ -47,7 +53,7 @@ function newExecs(dir = mkdtempSync(join(root, 'sandbox-'))) {
   const execs = new Execs({
     sandboxId,
     journal,
-    spool: new Spool(join(dir, 'spool'), 1024 ** 2),
+    spool: new Spool(join(dir, 'spool'), SPOOL_LIMITS),
     log: createLog('test', 'fatal'),
     onMainEnded() {},
     onActivity() {},

@@ -14,6 +14,12 @@ import { Sandbox } from './sandbox.js'
 
 const root = mkdtempSync(join(tmpdir(), 'sandtrail-sandbox-'))
 afterAll(() => rmSync(root, { recursive: true }))
+const SPOOL_LIMITS = {
+  streamBytesMax: 1024 ** 2,
+  sandboxBytesMax: 1024 ** 3,
+  keepMs: 3_600_000,
+  reserveBytes: 0,
+}
 const log = createLog('test', 'fatal')
 
 /** With a runtime that does what `driver` says; `gone` resolves with the facts that it told. */
@@ -35,7 +41,7 @@ function newSandbox(driver: Partial<RuntimeDriver>) {
   const begin = () =>
     new Sandbox(record, dir, {
       driver: { destroy: async () => [], ...driver } as RuntimeDriver,
-      spool: new Spool(join(dir, 'spool'), 1024 ** 2),
+      spool: new Spool(join(dir, 'spool'), SPOOL_LIMITS),
       outbox,
       log,
       ready: async () => {},

@@ -21,6 +21,16 @@ const HASH_PIECE_BYTES = 1024 ** 2
 /** A full disk holds the writing process up; nothing is lost. */
 const NO_SPACE_RETRY_MS = 1000
 
+/** What a stream may take of the disk. */
+export interface StreamLimits {
+  /** Of this stream alone. */
+  bytesMax: number
+  /** Resolves true when so many bytes may be written now; false: the disk has no room for output. */
+  room(bytes: number): Promise<boolean>
+  /** Counts bytes that came, or went when negative. True: its sandbox keeps more than it may. */
+  count(bytes: number): Promise<boolean>
+}
+
 interface Digest {
   update(data: Buffer): unknown
   digest(): string
@@ -40,7 +50,7 @@ export class OutputStream {
   constructor(
     private readonly dir: string,
     private readonly name: 'stdout' | 'stderr',
-    private readonly bytesMax: number,
+    private readonly limits: StreamLimits,
     /** The directory was just made, so there is nothing to look for. */
     isNew = false,
   ) {
@@ -132,33 +142,44 @@ export class OutputStream {
     this.extent.end += fresh.length
     passedBuffers(data.length)
     this.wake()
-    // The newest segment stays, however small the quota.
-    while (this.isOverQuota()) await this.dropOldest()
-  }
-
-  private async writeWhenThereIsSpace(offset: number, data: Buffer): Promise<void> {
-    for (;;) {
-      try {
-        return await this.writer.write(offset, data)
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-        await delay(NO_SPACE_RETRY_MS)
-      }
+    let isOver = await this.limits.count(fresh.length)
+    while (this.keptBytes > Math.max(this.limits.bytesMax, SEGMENT_BYTES) || (isOver && this.hasOlder)) {
+      isOver = await this.dropOldest()
     }
   }
 
-  private isOverQuota(): boolean {
-    const { first, end } = this.extent
-    return end - first > Math.max(this.bytesMax, SEGMENT_BYTES)
+  /** A full disk takes the older output of who writes much; it holds up the others, and loses none of theirs. */
+  private async writeWhenThereIsSpace(offset: number, data: Buffer): Promise<void> {
+    for (;;) {
+      try {
+        if (await this.limits.room(data.length)) return await this.writer.write(offset, data)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+      }
+      if (this.hasOlder) await this.dropOldest()
+      else await delay(NO_SPACE_RETRY_MS)
+    }
   }
 
-  private async dropOldest(): Promise<void> {
+  get keptBytes(): number {
+    return this.extent.end - this.extent.first
+  }
+
+  /** The newest segment stays, however little there is to share. */
+  private get hasOlder(): boolean {
+    return this.keptBytes > SEGMENT_BYTES
+  }
+
+  /** True: its sandbox keeps too much all the same. */
+  private async dropOldest(): Promise<boolean> {
     const start = this.extent.first - (this.extent.first % SEGMENT_BYTES)
     const next = start + SEGMENT_BYTES
     while (this.hashedTo < next) await this.catchUp()
     await this.keepStateAt(next)
+    const dropped = next - this.extent.first
     this.extent.first = next
     await this.writer.removeSegment(start)
+    return this.limits.count(-dropped)
   }
 
   /** Hashes on from the kept state to `offset`, by whole segments, and keeps the state there. */

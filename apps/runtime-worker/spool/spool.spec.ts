@@ -1,23 +1,27 @@
+import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdtempSync, rmSync, utimesSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, utimesSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from '@jest/globals'
 import { SEGMENT_BYTES } from './segments.js'
-import { KEEP_MS, Spool } from './spool.js'
+import { type ExecOutput, Spool, type SpoolLimits } from './spool.js'
 
 const root = mkdtempSync(join(tmpdir(), 'sandtrail-spool-'))
 afterAll(() => rmSync(root, { recursive: true }))
 
 const SANDBOX = 'sb-01JTESTTESTTESTTESTTESTTE0'
+const OTHER_SANDBOX = 'sb-01JTESTTESTTESTTESTTESTTE1'
 const EXEC = 'ex-01JTESTTESTTESTTESTTESTTE0'
 const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex')
+const KEEP_MS = 3_600_000
 const NEVER = new AbortController().signal
 
 let count = 0
-function newSpool(bytesMax = 2 * 1024 ** 3) {
+function newSpool(streamBytesMax = 2 * 1024 ** 3, more: Partial<SpoolLimits> = {}) {
   const dir = join(root, `${count++}`)
-  return { dir, spool: new Spool(dir, bytesMax), again: () => new Spool(dir, bytesMax) }
+  const limits = { streamBytesMax, sandboxBytesMax: 8 * 1024 ** 3, keepMs: KEEP_MS, reserveBytes: 0, ...more }
+  return { dir, spool: new Spool(dir, limits), again: () => new Spool(dir, limits) }
 }
 
 test('what is written can be read from any offset, and its end tells count and digest', async () => {
@@ -71,6 +75,68 @@ test('over the quota the oldest segments go, are counted, and stay in the digest
     droppedBytes: 3 * SEGMENT_BYTES,
     sha256: sha256(data),
   })
+})
+
+/** Writes `bytes` in pieces, as an agent's window would. */
+async function write({ stdout }: ExecOutput, bytes: number) {
+  const piece = Buffer.alloc(4 * 1024 ** 2)
+  const end = stdout.end + bytes
+  while (stdout.end < end) await stdout.append(stdout.end, piece.subarray(0, end - stdout.end))
+}
+const OTHER = 'ex-01JTESTTESTTESTTESTTESTTE1'
+const LATEST = 'ex-01JTESTTESTTESTTESTTESTTE2'
+
+test('over the budget of its sandbox the output of ended execs goes, the first to end first, also after a restart', async () => {
+  const { spool, again, dir } = newSpool(undefined, { sandboxBytesMax: 3 * SEGMENT_BYTES })
+  for (const exec of [EXEC, OTHER] as const) {
+    const output = spool.open(SANDBOX, exec)
+    await write(output, SEGMENT_BYTES)
+    await output.finish()
+    spool.release(SANDBOX, exec)
+  }
+  const old = Date.now() / 1000 - 60
+  for (const path of [join(dir, SANDBOX, EXEC), join(dir, SANDBOX, EXEC, 'stdout.0')])
+    utimesSync(path, old, old)
+  const restarted = again()
+  const latest = restarted.open(SANDBOX, LATEST)
+  await write(latest, SEGMENT_BYTES)
+  expect(restarted.find(SANDBOX, EXEC)).not.toBeNull()
+  await write(latest, 1)
+  expect(restarted.find(SANDBOX, EXEC)).toBeNull()
+  expect(restarted.find(SANDBOX, OTHER)).not.toBeNull()
+  // Then its own oldest: the newest segment stays.
+  await write(latest, 4 * SEGMENT_BYTES)
+  expect(restarted.find(SANDBOX, OTHER)).toBeNull()
+  expect(latest.stdout.first).toBe(3 * SEGMENT_BYTES)
+  expect((await latest.finish()).stdout).toMatchObject({ bytes: 5 * SEGMENT_BYTES + 1 })
+})
+
+test('output leaves the reserve of the disk alone: what has ended goes, who writes much loses its oldest', async () => {
+  const disk = join(root, 'disk')
+  mkdirSync(disk)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${4 * SEGMENT_BYTES}`, 'spool', disk])
+  try {
+    const limits = {
+      keepMs: KEEP_MS,
+      streamBytesMax: 1024 ** 3,
+      sandboxBytesMax: 1024 ** 3,
+      reserveBytes: SEGMENT_BYTES,
+    }
+    const spool = new Spool(disk, limits)
+    const ended = spool.open(SANDBOX, EXEC)
+    await write(ended, SEGMENT_BYTES)
+    await ended.finish()
+    spool.release(SANDBOX, EXEC)
+    const live = spool.open(OTHER_SANDBOX, OTHER)
+    await write(live, 4 * SEGMENT_BYTES)
+    expect(spool.find(SANDBOX, EXEC)).toBeNull()
+    expect(live.stdout.first).toBeGreaterThan(0)
+    const { bavail, bsize } = statfsSync(disk)
+    expect(bavail * bsize).toBeGreaterThanOrEqual(SEGMENT_BYTES - 64 * 1024)
+    expect((await live.finish()).stdout.bytes).toBe(4 * SEGMENT_BYTES)
+  } finally {
+    execFileSync('umount', ['-l', disk])
+  }
 })
 
 test('a reader that follows is woken by bytes and by the end', async () => {
