@@ -122,6 +122,7 @@ test.each(aboutOne)('%s tells of another tenant’s things what it tells of none
     const path = pattern
       .replace(`{${parameter}}`, encodeURIComponent(reference))
       .replace('{stream}', 'stdout')
+      .replace('{token}', theirs.token![0]!)
     // A sandbox in a body stands for one of the same owner as the thing in the path.
     const mentioned = (theirs[parameter!]!.includes(reference) ? theirs : nobodys).sandbox![0]!
     const body = JSON.parse(
@@ -190,6 +191,18 @@ test.each(aboutAll)('%s has nothing of another tenant', async (key, route) => {
   )
   for (const reference of secrets) expect(text).not.toContain(`"${reference}"`)
 })
+
+test('a tenant verifies a stream of its own, one at a time, and the report tells of nothing else', async () => {
+  const stream = theirs.exec![0]!
+  const verify = () => http(acme, 'GET', `/v1/verify?stream=${stream}`)
+  const answers = await Promise.all(Array.from({ length: 4 }, verify))
+  const reports = answers.filter(({ status }) => status === 200).map(({ body }) => body)
+  expect(reports.length).toBeGreaterThan(0)
+  expect(reports[0]).toMatchObject({ ok: true, streams: 1, problems: [] })
+  for (const { body } of answers.filter(({ status }) => status !== 200)) {
+    expect(body.error).toMatchObject({ code: 'RESOURCE_EXHAUSTED', retryAfterMs: 1_000 })
+  }
+}, 60_000)
 
 test('the same Idempotency-Key of two tenants is two commands', async () => {
   const key = { 'idempotency-key': 'a-key-of-both-tenants' }

@@ -51,6 +51,19 @@ export function addTenantCommands(program: Command): void {
     .argument('[token-name]', 'who or what will use it', 'cli')
     .addOption(output())
     .action(async (name, tokenName, flags) => (await tenants()).createToken(name, tokenName, flags))
+  tenant
+    .command('tokens')
+    .description("list a tenant's tokens")
+    .argument('<name>')
+    .addOption(output())
+    .action(async (name, flags) => (await tenants()).listTokens(name, flags))
+  tenant
+    .command('revoke')
+    .description('revoke tokens of a tenant, at once')
+    .argument('<name>')
+    .argument('[token-id...]')
+    .option('--all', 'every token that is in use')
+    .action(async (name, ids, flags) => (await tenants()).revokeTokens(name, ids, flags))
   program
     .command('refusals')
     .description('calls that were refused: token, permission, quota or rate, counted by minute')

@@ -57,6 +57,19 @@ describe('an operator', () => {
     })
   })
 
+  test("sees a tenant's tokens and revokes one at once", async () => {
+    await asOperator('POST', '/v1/tenants', { tenant: 'breached' })
+    const { id, token } = (await asOperator('POST', '/v1/tenants/breached/tokens', { name: 'lost' })).body
+    const theirs = { authorization: `Bearer ${token}` }
+    expect((await gateway.ask('GET', '/v1/whoami', undefined, theirs)).status).toBe(200)
+    const { tokens } = (await asOperator('GET', '/v1/tenants/breached/tokens')).body
+    expect(tokens).toMatchObject([{ id, name: 'lost', revokedAt: null }])
+    // A token is of the tenant that is named.
+    expect((await asOperator('DELETE', `/v1/tenants/acme/tokens/${id}`)).status).toBe(404)
+    expect((await asOperator('DELETE', `/v1/tenants/breached/tokens/${id}`)).status).toBe(200)
+    expect((await gateway.ask('GET', '/v1/whoami', undefined, theirs)).status).toBe(401)
+  })
+
   test.each([
     ['a name that is there', 'POST', '/v1/tenants', { tenant: 'twice' }, 409, 'NAME_TAKEN'],
     [
@@ -97,7 +110,7 @@ const operatorsRoutes = Object.entries(ROUTES).filter(([, route]) => route.opera
 test.each(operatorsRoutes)('%s is refused to a plain token, before its body is looked at', async (key) => {
   const [method, path] = key.split(' ') as [string, string]
   const answers = ['acme', 'nobody-at-all', '1'].map((name) =>
-    gateway.ask(method, path.replace(/\{\w+\}/, name), method === 'GET' ? undefined : { misspelt: 1 }),
+    gateway.ask(method, path.replaceAll(/\{\w+\}/g, name), method === 'GET' ? undefined : { misspelt: 1 }),
   )
   for (const answer of await Promise.all(answers)) {
     expect(answer).toMatchObject({ status: 403, body: { error: { code: 'PERMISSION_DENIED' } } })

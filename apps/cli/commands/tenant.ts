@@ -3,6 +3,7 @@ import { usage } from '../failure.js'
 import { ago, chooseFormat, type Format, note, printJson, printLine, printTable } from '../print.js'
 import { type LimitFlags, limitsBody } from '../tenant-commands.js'
 import type { Tenant } from '../types.js'
+import { printTokens, type Token } from './token.js'
 
 type Flags = LimitFlags & { output?: Format }
 
@@ -85,6 +86,30 @@ export async function createToken(
   api.close()
   if (flags.output === 'json') printJson(made)
   else printLine(made.token)
+}
+
+export async function listTokens(name: string, flags: { output?: Format }): Promise<void> {
+  const format = chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const { tokens } = await api.json<{ tokens: Token[] }>('GET', path`/v1/tenants/${name}/tokens`)
+  api.close()
+  if (format === 'json') printJson(tokens)
+  else printTokens(tokens)
+}
+
+/** Prints the ids that were revoked. */
+export async function revokeTokens(name: string, ids: string[], { all }: { all?: boolean }): Promise<void> {
+  if (ids.length > 0 === (all === true)) throw usage('name the tokens to revoke, or say --all')
+  const api = Api.fromEnvironment()
+  const { tokens } = all
+    ? await api.json<{ tokens: Token[] }>('GET', path`/v1/tenants/${name}/tokens`)
+    : { tokens: [] }
+  const inUse = tokens.filter(({ revokedAt }) => revokedAt === null).map(({ id }) => id)
+  for (const id of all ? inUse : ids) {
+    await api.json('DELETE', path`/v1/tenants/${name}/tokens/${id}`)
+    printLine(id)
+  }
+  api.close()
 }
 
 function show(tenant: Tenant, format: Format): void {

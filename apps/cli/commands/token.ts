@@ -1,7 +1,7 @@
 import { Api, path } from '../api.js'
 import { ago, chooseFormat, type Format, note, printJson, printLine, printTable } from '../print.js'
 
-interface Token {
+export interface Token {
   id: string
   name: string
   operator: boolean
@@ -37,6 +37,10 @@ export async function listTokens(flags: { output?: Format }): Promise<void> {
     printJson(tokens)
     return
   }
+  printTokens(tokens)
+}
+
+export function printTokens(tokens: Token[]): void {
   const now = new Date()
   printTable(
     ['TOKEN', 'NAME', 'OPERATOR', 'CREATED', 'REVOKED'],

@@ -283,6 +283,16 @@ export const ROUTES: Record<string, Route> = {
     status: 201,
     operator: true,
   },
+  'GET /v1/tenants/{tenant}/tokens': {
+    summary: "List a tenant's tokens.",
+    answer: 'TokenList',
+    operator: true,
+  },
+  'DELETE /v1/tenants/{tenant}/tokens/{token}': {
+    summary: 'Revoke a token of a tenant, at once.',
+    answer: 'Ok',
+    operator: true,
+  },
   'GET /v1/refusals': {
     summary: 'Calls that were refused (token, permission, quota, rate), counted by minute, newest first.',
     query: REFUSALS_QUERY,

@@ -6,7 +6,7 @@ import { Rejected } from '#libs/domain'
 import { Gateway } from '../gateway.js'
 import { checkHealth, isReady } from '../health.js'
 import { streamEvents } from '../lookup.js'
-import { verify } from '../verify.js'
+import { verify, verifyStream } from '../verify.js'
 import { denied, Public, principalOf } from './auth.js'
 import { readQuery } from './input.js'
 import { openApi } from './openapi.js'
@@ -47,7 +47,8 @@ export class SystemController {
       })
     }
     await this.mayVerify(request, stream)
-    return await verify(this.gateway.trail, stream)
+    if (stream === undefined) return await verify(this.gateway.trail)
+    return await verifyStream(this.gateway.trail, principalOf(request).tenant, stream)
   }
 
   /** The whole trail tells of every tenant's streams. A stream of another looks like one that does not exist. */

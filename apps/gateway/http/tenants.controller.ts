@@ -1,9 +1,10 @@
 /** /v1/tenants, for operators: make, list, look at, limit. /v1/tenant: what the caller's own may and has. */
 
-import { Body, Controller, Get, Param, Patch, Post, Req } from '@nestjs/common'
+import { Body, Controller, Delete, Get, Param, Patch, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
 import { parseBody } from '#libs/command-handling'
-import { createToken } from '#libs/event-store'
+import { Rejected } from '#libs/domain'
+import { createToken, listTokens, revokeToken } from '#libs/event-store'
 import { Gateway } from '../gateway.js'
 import {
   createTenant,
@@ -69,6 +70,27 @@ export class TenantsController {
     const made = await createToken(this.gateway.db, { tenant, name })
     this.log(request, tenant, 'token created', { tokenId: made.id })
     return { id: made.id, name, operator: false, token: formatToken(made) }
+  }
+
+  @Get('tenants/:tenant/tokens')
+  @Operator()
+  async tokens(@Param('tenant') reference: string) {
+    const { tenant } = await readTenant(this.gateway.db, reference)
+    return { tokens: await listTokens(this.gateway.db, tenant) }
+  }
+
+  /** At once, as the tenant itself could. */
+  @Delete('tenants/:tenant/tokens/:token')
+  @Operator()
+  async revoke(@Req() request: Request, @Param('tenant') reference: string, @Param('token') id: string) {
+    const { tenant } = await readTenant(this.gateway.db, reference)
+    if (!(await revokeToken(this.gateway.db, tenant, id))) {
+      throw new Rejected('NOT_FOUND', 'no token in use of this tenant has this id', {
+        hint: 'see `sandtrail tenant tokens NAME`',
+      })
+    }
+    this.log(request, tenant, 'token revoked', { tokenId: id })
+    return { ok: true }
   }
 
   private log(request: Request, tenant: string, message: string, more: object = {}): void {
