@@ -12,7 +12,7 @@ export interface Deciding {
   /** Keys the hashes of command bodies. */
   hashKey: Buffer
   /** Bounds the commands that a tenant sends, re-sends included. */
-  gate: Gate
+  gate: Pick<Gate, 'admit' | 'refused'>
   log: Log
 }
 

@@ -11,6 +11,8 @@ import type { Messaging } from './messaging.js'
 import type { Handler, RequestPattern } from './patterns.js'
 
 const CONCURRENCY = 1024
+/** What a tenant that has too many requests in hand is told; some of them end within this, or none for long. */
+const RETRY_MS = 1_000
 /** The tenant's own limits: counted in the audit of refusals, and a flood of them must not flood the log. */
 const LIMITS: ReadonlySet<string> = new Set(['RESOURCE_EXHAUSTED', 'QUOTA_EXCEEDED'])
 
@@ -19,6 +21,8 @@ export class RequestServer {
   /** Those that have given their place away included. */
   private readonly unanswered = new Set<Promise<void>>()
   private subscription: Subscription | null = null
+  /** Requests in hand by tenant. */
+  private readonly heldBy = new Map<string, number>()
 
   constructor(
     private readonly messaging: Messaging,
@@ -57,12 +61,37 @@ export class RequestServer {
       message.respond(encodeError(new SandtrailError('UNAVAILABLE', 'too many requests in hand')))
       return
     }
-    this.queue.add(null, () => {
-      const released = Promise.withResolvers<void>()
-      const answered = this.answer(message, released.resolve).finally(() => this.unanswered.delete(answered))
-      this.unanswered.add(answered)
-      return Promise.race([answered, released.promise])
+    const tenant = tenantOf(message.subject)
+    if (tenant === null) this.queue.add(null, () => this.serve(message))
+    else this.takeOf(tenant, message)
+  }
+
+  /** A handler may take long: one tenant that asks for much leaves the others half of the places. */
+  private takeOf(tenant: string, message: Msg): void {
+    const held = this.heldBy.get(tenant) ?? 0
+    if (held >= Math.ceil((this.pattern.concurrency ?? CONCURRENCY) / 2)) {
+      const crowded = new SandtrailError('RESOURCE_EXHAUSTED', 'the tenant has too many requests in hand', {
+        hint: 'wait for the answers of some, or follow events instead of waiting',
+        retryAfterMs: RETRY_MS,
+      })
+      message.respond(encodeError(crowded))
+      return
+    }
+    this.heldBy.set(tenant, held + 1)
+    this.queue.add(null, async () => {
+      await this.serve(message)
+      const left = (this.heldBy.get(tenant) ?? 1) - 1
+      if (left === 0) this.heldBy.delete(tenant)
+      else this.heldBy.set(tenant, left)
     })
+  }
+
+  /** Resolves when it is answered, or has given its place away. */
+  private serve(message: Msg): Promise<void> {
+    const released = Promise.withResolvers<void>()
+    const answered = this.answer(message, released.resolve).finally(() => this.unanswered.delete(answered))
+    this.unanswered.add(answered)
+    return Promise.race([answered, released.promise])
   }
 
   private async answer(message: Msg, release: () => void): Promise<void> {
@@ -90,4 +119,10 @@ export class RequestServer {
     if (err instanceof SandtrailError) this.messaging.log.warn(fields, 'a request failed')
     else this.messaging.log.error(fields, 'a request failed by a fault of the service')
   }
+}
+
+/** Null for the platform's own subjects. */
+function tenantOf(subject: string): string | null {
+  const [head, tenant] = subject.split('.', 2)
+  return head === 'v1' && tenant !== undefined ? tenant : null
 }

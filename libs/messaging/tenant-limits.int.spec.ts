@@ -53,6 +53,30 @@ test('a message larger than the tenant’s limit is refused, though the server w
   await neighbourIsServed()
 }, 60_000)
 
+test('a tenant that waits for many answers leaves room for another’s requests', async () => {
+  const release = Promise.withResolvers<void>()
+  const server = new JetStreamServer({ messaging: await nats.connect(), name: 'slow' })
+  server.handle({ request: 'v1.*.req.slow.*', concurrency: 8 }, async (body) => {
+    if (body.wait) await release.promise
+    return {}
+  })
+  await server.listen(() => {})
+  const loud = await connectAgain()
+  const ask = () =>
+    loud.request('req.slow.say', { wait: true }, { timeoutMs: 30_000 }).catch((error) => error)
+  const asked = Array.from({ length: 20 }, ask)
+  const refused = await Promise.any(asked)
+  expect(refused).toMatchObject({ code: 'RESOURCE_EXHAUSTED', retryAfterMs: 1_000, retryable: true })
+  expect(await calm.request('req.slow.say', {})).toMatchObject({ ok: true })
+  release.resolve()
+  const answers = await Promise.all(asked)
+  expect(answers.filter(({ ok }) => ok === true)).toHaveLength(4)
+  // Their places are free again.
+  expect(await loud.request('req.slow.say', {})).toMatchObject({ ok: true })
+  await server.close()
+  await loud.connection.close()
+}, 60_000)
+
 test('a flood of requests of one tenant does not stop another’s', async () => {
   const loud = await connectAgain()
   let go = true

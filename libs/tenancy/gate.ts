@@ -23,12 +23,17 @@ export interface Caller {
   action: string
 }
 
+/** Open at a time by one tenant, in one gateway: each may be a stream or a wait that asks the database now and then. */
+const OPEN_MAX = 4_096
+
 export type Rate = 'commands' | 'requests'
 
 /** What a service needs of the gate. */
 export interface Gate {
   /** @throws SandtrailError RESOURCE_EXHAUSTED with `retryAfterMs`, counted for the audit */
   admit(rate: Rate, caller: Caller): Promise<void>
+  /** Until what it returns is called, the call counts as open. @throws SandtrailError RESOURCE_EXHAUSTED, counted */
+  hold(caller: Caller): () => void
   /** Counts a call that was refused elsewhere. */
   refused(refused: Refused): void
 }
@@ -46,12 +51,14 @@ interface Known {
 
 export class TenantGate implements Gate {
   private readonly tenants = new Map<string, Known>()
+  private readonly open = new Map<string, number>()
   private readonly refusals: RefusalLog
 
   constructor(
     private readonly db: Database,
     service: string,
     private readonly log: { warn(fields: object, message: string): void },
+    private readonly openMax = OPEN_MAX,
   ) {
     this.refusals = new RefusalLog(db, service, log)
   }
@@ -81,6 +88,24 @@ export class TenantGate implements Gate {
       `the tenant may send ${perSecond} ${rate} a second, ${burst} at once`,
       { hint: 'send fewer, or ask an operator to raise it (`sandtrail tenant set`)', retryAfterMs },
     )
+  }
+
+  hold(caller: Caller): () => void {
+    const { tenant } = caller
+    const open = this.open.get(tenant) ?? 0
+    if (open >= this.openMax) {
+      this.refused({ ...caller, code: 'RESOURCE_EXHAUSTED', detail: 'open' })
+      throw new SandtrailError('RESOURCE_EXHAUSTED', `the tenant has ${open} requests open already`, {
+        hint: 'end some of the streams and waits that are open',
+        retryAfterMs: 1_000,
+      })
+    }
+    this.open.set(tenant, open + 1)
+    return () => {
+      const left = (this.open.get(tenant) ?? 1) - 1
+      if (left > 0) this.open.set(tenant, left)
+      else this.open.delete(tenant)
+    }
   }
 
   refused(refused: Refused): void {

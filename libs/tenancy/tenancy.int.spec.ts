@@ -50,6 +50,19 @@ test('without a rate nothing is counted', async () => {
   expect(await outcomes(new TenantGate(db.pool, 'test', log), 'free', 200)).toEqual(Array(200).fill('ok'))
 })
 
+test('a tenant has so many calls open and no more, and a place is free again when one ends', async () => {
+  const gate = new TenantGate(db.pool, 'open', log, 2)
+  const [first] = [gate.hold(caller('holder')), gate.hold(caller('holder'))]
+  expect(() => gate.hold(caller('holder'))).toThrow('2 requests open')
+  gate.hold(caller('another'))
+  first!()
+  gate.hold(caller('holder'))
+  expect(() => gate.hold(caller('holder'))).toThrow('2 requests open')
+  await gate.stop()
+  const [row] = await listRefusals(db.pool, { tenant: 'holder', since: null, limit: 10 })
+  expect(row).toMatchObject({ code: 'RESOURCE_EXHAUSTED', detail: 'open', count: 2 })
+})
+
 test('a flood of different callers is a bounded number of rows that tell every call', async () => {
   const refusals = new RefusalLog(db.pool, 'flood', log)
   const add = (n: number) =>

@@ -37,7 +37,10 @@ export class AuthGuard implements CanActivate {
     const request = context.switchToHttp().getRequest<Request>()
     const { gate } = this.gateway
     const { id: tokenId, tenant, operator } = await this.authenticate(request)
-    await gate.admit('requests', { tenant, actor: `token:${tokenId}`, action: actionOf(request) })
+    const caller = { tenant, actor: `token:${tokenId}`, action: actionOf(request) }
+    await gate.admit('requests', caller)
+    // Gone while it was looked up: nothing would ever end its hold.
+    if (!request.res?.destroyed) request.res?.once('close', gate.hold(caller))
     principals.set(request, { tenant, tokenId, operator })
     if (Reflect.getMetadata(OPERATOR, context.getHandler()) === true) requireOperator(gate, request)
     return true
