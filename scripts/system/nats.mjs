@@ -2,7 +2,7 @@
 import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { forgetPort, portFor } from './ports.mjs'
+import { forgetPort, isFree, portFor } from './ports.mjs'
 import { findProcess, isAlive, launch, signal } from './processes.mjs'
 import { tools, userFor } from './tools.mjs'
 import { until } from './until.mjs'
@@ -37,7 +37,7 @@ export async function startNats(dir, { log, renderConfig }) {
     }
     if (await listens(port, record)) return `nats://127.0.0.1:${port}`
     if (attempt === 3) throw new Error(`nats-server did not start: see ${log}`)
-    forgetPort(dir, 'nats')
+    if (!(await isFree(port))) forgetPort(dir, 'nats')
   }
 }
 

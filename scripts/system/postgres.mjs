@@ -2,11 +2,15 @@
 import { randomBytes } from 'node:crypto'
 import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
-import { forgetPort, portFor } from './ports.mjs'
+import { forgetPort, isFree, portFor } from './ports.mjs'
 import { findProcess, isAlive, launch } from './processes.mjs'
 import { sh, tools, userFor } from './tools.mjs'
 import { until } from './until.mjs'
+
+const ATTEMPTS_MAX = 20
+const RETRY_MS = 500
 
 /**
  * Starts the server of this system unless it runs, and waits until it answers.
@@ -27,8 +31,11 @@ export async function startPostgres(dir, { log }) {
     let record = findProcess(dir, 'postgres')
     if (record === null || !isAlive(record)) record = launchPostgres(dir, { data, port, user, log })
     if (await answers(url, record)) return url
-    if (attempt === 3) throw new Error(`Postgres did not start: see ${log}`)
-    forgetPort(dir, 'postgres') // Somebody may have been faster to take it.
+    if (attempt === ATTEMPTS_MAX) throw new Error(`Postgres did not start: see ${log}`)
+    // Whoever knows the port must find us there again, so it is given up only for somebody who was faster to take it.
+    // Otherwise it is the children of a server that was killed: they hold its memory for as long as they need to notice.
+    if (await isFree(port)) await delay(RETRY_MS)
+    else forgetPort(dir, 'postgres')
   }
 }
 
