@@ -50,8 +50,6 @@ const shape = {
     .string()
     .regex(/^.+:\d+$/, 'must be ip:port')
     .default(resolverOfHost),
-  /** For tests only: where to die, see failpoint.ts. */
-  SANDTRAIL_FAILPOINT: z.string().optional(),
 } as const
 
 export type WorkerConfig = ReturnType<typeof readWorkerConfig>

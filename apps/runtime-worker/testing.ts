@@ -204,7 +204,7 @@ export async function startWorld(): Promise<WorkerWorld> {
       for (const former of processes.splice(0)) await former.kill()
       rmSync(join(dir, 'ready'), { force: true })
       const beats = control.heartbeats
-      const started = runWorker({ ...env, ...more, ...(failpoint ? { SANDTRAIL_FAILPOINT: failpoint } : {}) })
+      const started = runWorker({ ...env, ...more }, failpoint)
       processes.push(started)
       let isOver = false
       void started.exited.then(() => {
@@ -296,10 +296,12 @@ function argvOf(pid: string): string[] {
   }
 }
 
-function runWorker(env: Record<string, string>): WorkerProcess {
+function runWorker(env: Record<string, string>, failpoint: string | undefined): WorkerProcess {
   const argv = ['--conditions=source', '--import', 'tsx', join(import.meta.dirname, 'main.ts')]
+  const armed = failpoint === undefined ? {} : { SANDTRAIL_FAILPOINT: failpoint }
+  if (failpoint !== undefined) argv.unshift('--conditions=failpoints')
   const child: ChildProcess = spawn(process.execPath, argv, {
-    env: { PATH: process.env.PATH ?? '', TSX_TSCONFIG_PATH: 'tsconfig.json', ...env },
+    env: { PATH: process.env.PATH ?? '', TSX_TSCONFIG_PATH: 'tsconfig.json', ...env, ...armed },
     stdio: ['ignore', 'ignore', 'inherit'],
   })
   const exited = once(child, 'exit').then(([code]) => code as number | null)

@@ -6,6 +6,7 @@
 
 import type { SandboxId } from '#libs/domain'
 import { listStranded, listWorkers, loseWorker, type Worker } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import type { Scheduler } from './context.js'
 import { declareLost } from './lost-sandboxes.js'
 
@@ -54,8 +55,9 @@ export class Leases {
     for (const worker of await listWorkers(db)) {
       const { workerId, heartbeatAt } = worker
       if (worker.state === 'lost' || !this.isSilent(worker, now)) continue
-      if (await loseWorker(db, workerId, heartbeatAt))
-        log.warn({ workerId, graceMs: this.graceMs }, 'worker lost')
+      if (!(await loseWorker(db, workerId, heartbeatAt))) continue
+      failpoint('worker-lost')
+      log.warn({ workerId, graceMs: this.graceMs }, 'worker lost')
     }
     await this.declareStranded()
   }

@@ -11,6 +11,7 @@ import {
   type WorkerId,
 } from '#libs/domain'
 import { findWorker, type JsonObject } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import { BODY_BYTES_MAX, COMMAND_ID_HEADER, sealTo, workerSubject } from '#libs/messaging'
 import { correlation } from '#libs/service'
 import type { Scheduler } from './context.js'
@@ -39,7 +40,11 @@ export async function sendOrder(
 /** Sends without waiting: an acceptance is never held up, or undone, by a worker that does not answer. */
 export function dispatch(scheduler: Scheduler, workerId: WorkerId, order: Promise<Order>): void {
   order
-    .then((ready) => sendOrder(scheduler, workerId, ready))
+    .then(async (ready) => {
+      failpoint('dispatch-begun')
+      await sendOrder(scheduler, workerId, ready)
+      failpoint('dispatch-sent')
+    })
     .catch((error) => scheduler.log.warn({ err: error, workerId }, 'an order waits for the next heartbeat'))
 }
 

@@ -28,6 +28,7 @@ import {
   type JsonObject,
   load,
 } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import type { Scheduler } from './context.js'
 import { nameClaim } from './names.js'
 
@@ -52,6 +53,7 @@ export async function handleReport(
       ? await recordExecFacts(scheduler, source, group)
       : await recordSandboxFact(scheduler, source, group[0] as SandboxFact)
     if (!accepted) return { ok: true, acceptedTo, fenced: true }
+    failpoint('report-recorded')
     acceptedTo = group.at(-1)!.factSeq
   }
   return { ok: true, acceptedTo, fenced: false }

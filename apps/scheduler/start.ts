@@ -18,6 +18,7 @@ import {
   sandboxesProjection,
   TimerLoop,
 } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import { connect, JetStreamServer, NUDGE_EVENTS, publishEvents, watchStreams } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { admitRequests, TenantGate } from '#libs/tenancy'
@@ -51,8 +52,13 @@ export async function startScheduler(
     db,
     trailFile: config.SANDTRAIL_TRAIL_FILE,
     signer: loadSigner(config.SANDTRAIL_TRAIL_KEY_FILE, config.SANDTRAIL_TRAIL_ORIGIN),
-    publish: (events) => publishEvents(messaging, events),
+    publish: async (events) => {
+      failpoint('publish-begun')
+      await publishEvents(messaging, events)
+      failpoint('publish-done')
+    },
     onPlaced: (streams) => {
+      failpoint('sequencer-placed')
       // Execs alone can wait for the followers' next poll: a table of those that may need help is no hurry.
       if (!streams.some((stream) => isId('sb', stream))) return
       orphans.nudge()

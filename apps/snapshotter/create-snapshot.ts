@@ -19,6 +19,7 @@ import {
   toErrorBody,
 } from '#libs/domain'
 import { load, type TimerToSet } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import { askWorker } from '#libs/pool-tasks'
 import { type Job, newCommandId, type Snapshotter, systemCommand } from './context.js'
 import { cleanUpTimer } from './images.js'
@@ -73,7 +74,9 @@ export async function takeSnapshot(
     if (retryable || signal.aborted) throw error
     return failSnapshot(snapshotter, tenant, snapshotId, { code, message })
   }
+  failpoint('snapshot-answered')
   await completeSnapshot(snapshotter, tenant, snapshotId, tookMs)
+  failpoint('snapshot-completed')
 }
 
 async function completeSnapshot(

@@ -18,6 +18,7 @@ import {
   type VolumeId,
 } from '#libs/domain'
 import { derivedCommandId, type FiredTimer, type TimerToSet } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import { askWorker } from '#libs/pool-tasks'
 import type { VolumeSyncer } from './context.js'
 import { systemCommand } from './system-command.js'
@@ -59,7 +60,9 @@ export async function driveCommit(syncer: VolumeSyncer, { tenant, payload }: Fir
     for (let afterVersion = state.version; ; ) {
       const task = { ...asked, afterVersion }
       const { versions } = await askWorker<'commit-volume'>(syncer.messaging, state.workerId, task, options)
+      failpoint('commit-answered')
       await recordVersions(syncer, tenant, volumeId, versions)
+      failpoint('commit-recorded')
       const last = versions.at(-1)
       if (last === undefined || versions.some((version) => version.commitId === commitId)) return
       afterVersion = last.version

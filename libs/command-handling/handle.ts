@@ -18,6 +18,7 @@ import {
   type OnCommitted,
   rejectCommand,
 } from '#libs/event-store'
+import { failpoint } from '#libs/failpoint'
 import type { Command } from './envelope.js'
 
 /** What an attempt to decide wants to be written. `outcome` lacks what the append itself will tell. */
@@ -48,6 +49,7 @@ export async function handleCommand<Body>(
   let lost = ''
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const at = new Date()
+    failpoint('intake-received')
     let decision: Decision
     try {
       decision = await decide(at)
@@ -74,6 +76,7 @@ export async function handleCommand<Body>(
     const result = await append(db, request, onCommitted)
     switch (result.outcome) {
       case 'appended':
+        failpoint('intake-committed')
         return { accepted, isNew: true }
       case 'duplicate':
       case 'id-reused':

@@ -1,6 +1,7 @@
 /** A command that came through COMMANDS: nobody waits for a reply, so its outcome is published for whoever listens. */
 
 import { Rejected, SandtrailError, toErrorBody } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import type { MessageContext, Messaging } from '#libs/messaging'
 
 /** Trouble that the queue's own redelivery cures; everything else is an outcome for the caller to act on. */
@@ -25,4 +26,5 @@ export async function answerQueued(
     outcome = { error: toErrorBody(error) }
   }
   if (context.commandId !== null) messaging.publishOutcome(context.tenant, context.commandId, outcome)
+  failpoint('intake-answered')
 }

@@ -9,6 +9,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { SandtrailError } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import {
   connect,
   type Database,
@@ -88,6 +89,7 @@ async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
   let broken: Error | undefined
   try {
     const refusal = await sendAll(tx, prepared)
+    failpoint('append-uncommitted')
     await tx.query(refusal === null ? 'commit' : 'rollback')
     return refusal ?? { outcome: 'appended', versions }
   } catch (error) {

@@ -123,7 +123,6 @@ const SETTINGS = {
     'SANDTRAIL_SPOOL_SANDBOX_BYTES_MAX',
     'SANDTRAIL_STATE_RESERVE_BYTES',
     'SANDTRAIL_DNS_UPSTREAM',
-    'SANDTRAIL_FAILPOINT',
     'SANDTRAIL_RUNTIME',
   ],
 }
@@ -141,23 +140,33 @@ function known(environment, app) {
 /** What starts an app: `node` and these arguments, in the root of the clone. @param {string} app */
 export const commandOf = (app) => [`dist/apps/${app}/main.js`]
 
+/** One that hangs or is stopped before it is ready is not waited for. */
+const ARMED_START_MS = 10_000
+
 const readyFile = (/** @type {string} */ dir, /** @type {string} */ name) => join(dir, 'run', `${name}.ready`)
 
 /**
- * Starts a service unless it runs, and waits until it says that it is ready.
- * @param {string} dir @param {Service} service @param {string} logs directory
+ * Starts a service unless it runs, and waits until it says that it is ready. With a failpoint (libs/failpoint) it may
+ * break before that, which is no failure then: this resolves all the same.
+ * @param {string} dir @param {Service} service @param {string} logs directory @param {string} [failpoint]
  */
-export async function startService(dir, { name, app, env }, logs) {
+export async function startService(dir, { name, app, env }, logs, failpoint) {
   const ready = readyFile(dir, name)
   const log = join(logs, `${name}.log`)
   let record = findProcess(dir, name)
   if (record === null || !isAlive(record)) {
     mkdirSync(join(dir, 'run'), { recursive: true, mode: 0o700 })
     rmSync(ready, { force: true })
-    record = launch(dir, { name, command: process.execPath, args: commandOf(app), env, cwd: CLONE, log })
+    const args = failpoint === undefined ? commandOf(app) : ['--conditions=failpoints', ...commandOf(app)]
+    const armed = failpoint === undefined ? env : { ...env, SANDTRAIL_FAILPOINT: failpoint }
+    record = launch(dir, { name, command: process.execPath, args, env: armed, cwd: CLONE, log })
   }
   const process_ = record
-  await until(() => existsSync(ready) || !isAlive(process_), 60_000)
+  await until(
+    () => existsSync(ready) || !isAlive(process_),
+    failpoint === undefined ? 60_000 : ARMED_START_MS,
+  )
+  if (failpoint !== undefined) return
   if (!existsSync(ready) || !isAlive(process_)) {
     throw new Error(
       `${name} did not get ready; the end of ${log}:\n${readFileSync(log, 'utf8').slice(-2_000)}`,

@@ -30,7 +30,7 @@ export interface System {
   /** Of each gateway. */
   gatewayUrls: string[]
   /** Starts it unless it runs, and waits until it is ready. */
-  start(name: string): Promise<void>
+  start(name: string, options?: { failpoint?: string }): Promise<void>
   /** Sends a signal (SIGKILL); resolves when the process is gone, for signals that end one. */
   kill(name: string, signal?: NodeJS.Signals): Promise<void>
   /** Stops it in order, and starts it. */

@@ -39,7 +39,8 @@ import { until } from './until.mjs'
  * @property {string[]} gatewayUrls of each gateway
  * @property {() => { name: string, pid: number, log: string, metrics: string | null }[]} services every live process,
  *   servers included; `metrics`: where a service serves its metrics and probes
- * @property {(name: string) => Promise<void>} start starts a service, `postgres` or `nats` unless it runs
+ * @property {(name: string, options?: { failpoint?: string }) => Promise<void>} start starts a service, `postgres` or
+ *   `nats` unless it runs; `failpoint`: where it is to break, see libs/failpoint
  * @property {(name: string, signal?: NodeJS.Signals) => Promise<void>} kill sends a signal (SIGKILL); after one that
  *   ends a process, resolves when it is gone
  * @property {(name: string) => Promise<void>} restart stops it as `down` does, and starts it
@@ -139,12 +140,15 @@ async function start(dir, isPrivate, options) {
     await importBaseImage(env)
   }
 
-  const startByName = async (/** @type {string} */ name) => {
+  const startByName = async (
+    /** @type {string} */ name,
+    /** @type {{ failpoint?: string }} */ { failpoint } = {},
+  ) => {
     if (name === 'postgres') return void (await database())
     if (name === 'nats') return void (await nats())
     const service = stages.flat().find((each) => each.name === name)
     if (service === undefined) throw new Error(`no service ${name} in this system`)
-    await startService(dir, service, logs)
+    await startService(dir, service, logs, failpoint)
   }
   return {
     dir,

@@ -3,7 +3,7 @@
 import { type Finding, finding } from './finding.js'
 import type { Log, LoggedEvent, StoredCommand } from './log.js'
 
-const KEPT_MS = 7 * 24 * 3_600_000
+const KEPT_MS = 24 * 3_600_000
 
 export function judgeCommands({ events, commands }: Log): Finding[] {
   const written = Map.groupBy(events, ({ tenant, meta }) => keyOf(tenant, meta.commandId))
@@ -41,7 +41,7 @@ function judgeWritten(own: readonly LoggedEvent[], command: StoredCommand | unde
   const { stream, version, position, meta } = first
   const at = { stream, version, position }
   if (command === undefined) {
-    // Stored commands go 7 days after their expiry (purgeCommands).
+    // Outcomes of commands go a day after their expiry (purgeCommands).
     if (Date.now() - first.at.getTime() > KEPT_MS) return []
     return [
       finding('phantom', 'I-2', at, `no command ${meta.commandId} was ever stored, and it has an effect`),

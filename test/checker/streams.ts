@@ -20,6 +20,8 @@ import {
   VOLUME_TRANSITIONS,
   type Volume,
   volumeAggregate,
+  WORKER_TRANSITIONS,
+  workerAggregate,
 } from '#libs/domain'
 import { type Finding, finding } from './finding.js'
 import type { LoggedEvent } from './log.js'
@@ -36,6 +38,7 @@ const LIFECYCLES: Readonly<Record<string, Lifecycle>> = {
   ex: lifecycle(execAggregate, EXEC_TRANSITIONS, ['ended']),
   im: lifecycle(imageAggregate, IMAGE_TRANSITIONS, ['ready', 'failed', 'removed']),
   sn: lifecycle(snapshotAggregate, SNAPSHOT_TRANSITIONS, ['completed', 'failed']),
+  wk: lifecycle(workerAggregate, WORKER_TRANSITIONS, ['active', 'cordoned', 'draining', 'drained']),
   vo: lifecycle(volumeAggregate, VOLUME_TRANSITIONS, ['ready', 'removed']),
 }
 

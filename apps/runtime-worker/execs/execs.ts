@@ -20,9 +20,9 @@ import {
   type SandboxId,
   SandtrailError,
 } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import { beginSpan, type Correlation, correlate, correlation, type Log } from '#libs/service'
 import { atBootTime } from '../boot-clock.js'
-import { failpoint } from '../failpoint.js'
 import { execStageSeconds } from '../metrics.js'
 import type { ExecKey, Journal } from '../sandboxes/journal.js'
 import type { ExecOutput, Spool } from '../spool/spool.js'

@@ -2,6 +2,7 @@
 
 import type { AgentSession } from '#libs/agent-client'
 import type { SandboxSpec } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import { type Log, traced } from '#libs/service'
 import type { Pool } from '#libs/storage'
 import { type CgroupLimits, type CpuLimits, createCgroup, joinFile, setCpuLimits } from '../cgroup/v1.js'
@@ -225,6 +226,7 @@ export class Creation {
       this.signal.throwIfAborted()
       await this.tools.beforeStep?.(name)
       const result = await work()
+      if (name !== 'record') failpoint(`create-${name}`)
       // What came too late for the last step ends the sandbox all the same.
       this.signal.throwIfAborted()
       return result

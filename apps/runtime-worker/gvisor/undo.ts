@@ -2,6 +2,7 @@
 
 import { access } from 'node:fs/promises'
 import type { SandboxId } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import type { Pool } from '#libs/storage'
 import { cgroupExists, endCgroup, killCgroup } from '../cgroup/v1.js'
 import type { SandboxNetworks } from '../network/networks.js'
@@ -32,25 +33,36 @@ export function gvisorUndoers(
     container: {
       undo: async ({ id, cgroupName }) => {
         if (await killCgroup(cgroupName, KILL_MS_MAX)) await forget(runsc, id)
+        failpoint('undo-container')
       },
       isGone: async ({ id }) => !(await knows(runsc, id)),
     },
     cgroup: {
       undo: async ({ name }) => {
         await endCgroup(name, KILL_MS_MAX)
+        failpoint('undo-cgroup')
       },
       isGone: async ({ name }) => !cgroupExists(name),
     },
     network: {
-      undo: ({ index }) => networks.remove(index),
+      undo: async ({ index }) => {
+        await networks.remove(index)
+        failpoint('undo-network')
+      },
       isGone: async ({ index }) => !(await networks.exists(index)),
     },
     slots: {
-      undo: ({ sandboxId }) => pool.removeSlots(sandboxId),
+      undo: async ({ sandboxId }) => {
+        await pool.removeSlots(sandboxId)
+        failpoint('undo-slots')
+      },
       isGone: async () => true, // `removeSlots` resolves only when they are gone.
     },
     root: {
-      undo: ({ sandboxId }) => pool.deleteRoot(sandboxId),
+      undo: async ({ sandboxId }) => {
+        await pool.deleteRoot(sandboxId)
+        failpoint('undo-root')
+      },
       isGone: async ({ sandboxId }) => !(await exists(pool.rootPath(sandboxId))),
     },
   }

@@ -6,8 +6,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Fact, type Report, type ReportReply, withoutTexts } from '#libs/contract'
 import type { SandboxId } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import type { Log } from '#libs/service'
-import { failpoint } from '../failpoint.js'
 import type { FactBody, Journal } from '../sandboxes/journal.js'
 
 const FACTS_MAX = 100

@@ -12,7 +12,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import type { StagedVolume } from '#libs/domain'
-import { failpoint } from '../failpoint.js'
+import { failpoint } from '#libs/failpoint'
 import type { Sandbox } from './sandbox.js'
 
 /** SIGKILL to every process group is answered at once; a guest that is stuck is not waited for. */

@@ -17,10 +17,10 @@ import type {
   SandboxSpec,
   StagedVolume,
 } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import { type Log, traced } from '#libs/service'
 import { bootId } from '../boot-clock.js'
 import { type ExecSecrets, Execs } from '../execs/execs.js'
-import { failpoint } from '../failpoint.js'
 import { createStepSeconds } from '../metrics.js'
 import type { FactSource, Outbox } from '../outbox/outbox.js'
 import {

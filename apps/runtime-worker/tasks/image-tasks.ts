@@ -2,6 +2,7 @@
 
 import type { Task, TaskResult } from '#libs/contract'
 import { SandtrailError } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import type { Pool } from '#libs/storage'
 import { expectRunning, type LiveSandboxes, syncGuest } from './live-sandbox.js'
 
@@ -26,7 +27,9 @@ export async function takeSnapshot(
   const sandbox = expectRunning(sandboxes, sandboxId, epoch)
   await sandbox.lock(async () => {
     await syncGuest(expectRunning(sandboxes, sandboxId, epoch), 'SNAPSHOT_FAILED')
+    failpoint('snapshot-synced')
     await pool.snapshotRoot(sandboxId, imageId)
+    failpoint('snapshot-taken')
   })
   return { kind: 'snapshot', tookMs: tookMs() }
 }

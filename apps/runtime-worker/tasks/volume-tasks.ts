@@ -2,6 +2,7 @@
 
 import type { Task, TaskResult } from '#libs/contract'
 import { Rejected, type VolumeId } from '#libs/domain'
+import { failpoint } from '#libs/failpoint'
 import type { LoggedVersion, Pool } from '#libs/storage'
 import { expectRunning, type LiveSandbox, type LiveSandboxes, syncGuest } from './live-sandbox.js'
 
@@ -33,8 +34,10 @@ export async function commitVolume(
         await pool.stageVolume({ volumeId, sandboxId, slot, commitId, trigger: 'commit' })
       })
     }
+    failpoint('commit-staged')
     // What an ended sandbox staged and is not there any more made no version, because nothing had been written.
     if (sandboxId !== null || isStaged) await pool.commitStaged(volumeId, commitId)
+    failpoint('commit-done')
   }
   return { kind: 'commit-volume', versions: fitting(await pool.volumeLog(volumeId, afterVersion)) }
 }

@@ -1,0 +1,2 @@
+/** An interrupted process takes its private systems along, then ends as the signal wants. */
+export function destroyOwnedOnSignals(): void
