@@ -41,8 +41,9 @@ check: setup ## format, lint, types, import directions, API descriptions, compos
 bench: build ## figures against baselines of the same run, into .sandtrail/bench.json
 	@$(NODE) --conditions=source --import tsx bench/main.ts
 
-soak: build ## the main job again and again: S=seconds (600)
+soak: build ## the main job again and again, S=seconds (600); then every fault, FAULTS=seconds (7200) SEED=n
 	@$(SYSTEM) soak $(S)
+	@$(NODE) --conditions=source --import tsx test/faults/main.ts $(or $(FAULTS),7200) $(SEED)
 
 clean: down ## remove what was built here; the cache of set-up stays
 	@rm -rf dist agent/target .tools coverage .sandtrail/logs

@@ -58,7 +58,7 @@ export async function check(evidence: Evidence): Promise<Report> {
     ...(await judgeOpenExecs(db, streams)),
     ...(trail ? await judgeTrail(trail) : []),
     ...(spools ? judgeSpools(log.events, spools) : []),
-    ...(host ? judgeHost(host.now, aliveIn(log, streams)) : []),
+    ...(host ? judgeHost(host.now, aliveIn(log, streams, drained)) : []),
     ...(host && drained ? judgeInventory(host.before, host.now) : []),
   ]
   return {
@@ -70,13 +70,13 @@ export async function check(evidence: Evidence): Promise<Report> {
   }
 }
 
-function aliveIn({ events }: Log, { states }: JudgedStreams): Set<string> {
+/** With everything drained, the clean-up of what has ended has had its time too. */
+function aliveIn({ events }: Log, { states }: JudgedStreams, drained: boolean): Set<string> {
   const cleaned = new Set(
     events.filter(({ type }) => type === 'SandboxCleanedUp').map(({ stream }) => stream),
   )
+  const isAlive = (stream: string, status: string) => status !== 'ended' || (!drained && !cleaned.has(stream))
   return new Set(
-    [...states]
-      .filter(([stream, { status }]) => status !== 'ended' || !cleaned.has(stream))
-      .map(([stream]) => stream),
+    [...states].filter(([stream, { status }]) => isAlive(stream, status)).map(([stream]) => stream),
   )
 }

@@ -33,7 +33,7 @@ function list(dir: string): string[] {
   }
 }
 
-/** @param alive sandboxes that have not ended, and those whose clean-up has not been told yet */
+/** @param alive sandboxes that may have something on the host */
 export function judgeHost(found: readonly string[], alive: ReadonlySet<string>): Finding[] {
   return found.flatMap((line) => {
     const ended = (line.match(SANDBOX_ID) ?? []).find((sandboxId) => !alive.has(sandboxId))

@@ -50,6 +50,11 @@ export class RecordingClient {
     return this.command('volume.create', '/v1/volumes', { name })
   }
 
+  /** What the sandbox has written becomes a version; it may fail, as when the sandbox is ending. */
+  commitVolume(volume: string, sandboxId: string): Promise<Accepted | null> {
+    return this.command('volume.commit', `/v1/volumes/${volume}/commit`, { sandbox: sandboxId })
+  }
+
   /** Runs a program, waits for its end and reads all that it printed. Null: it was refused. */
   async exec(sandboxId: string, argv: string[]): Promise<ExecEnd | null> {
     const accepted = await this.command('sandbox.exec', `/v1/sandboxes/${sandboxId}/execs`, { argv })
@@ -68,11 +73,11 @@ export class RecordingClient {
   }
 
   /** True when it has ended within the client's patience. */
-  async untilEnded(sandboxId: string): Promise<boolean> {
+  async untilEnded(sandboxId: string, patienceMs = this.options.patienceMs): Promise<boolean> {
     const ended = await this.patiently(async () => {
       const { status, body } = await this.send('GET', `/v1/sandboxes/${sandboxId}/wait?timeoutMs=${WAIT_MS}`)
       return status === 200 && body.state === 'ended' ? body : null
-    })
+    }, patienceMs)
     return ended !== null
   }
 
@@ -112,10 +117,11 @@ export class RecordingClient {
         return told as unknown as Accepted
       }
       const { code, retryable } = told.error ?? { code: `HTTP_${status}`, retryable: true }
-      // A snapshot is answered with how it ended: one that failed was accepted all the same.
-      const kind = retryable || verb === 'snapshot.create' ? 'unknown' : 'refused'
-      history.write({ kind, commandId, code })
-      return retryable ? null : 'over'
+      // INTERNAL is nobody's decision, and these two are answered with how they ended, which says nothing of the start.
+      const isDecided =
+        !retryable && code !== 'INTERNAL' && verb !== 'snapshot.create' && verb !== 'volume.commit'
+      history.write({ kind: isDecided ? 'refused' : 'unknown', commandId, code })
+      return retryable || code === 'INTERNAL' ? null : 'over'
     })
     return accepted === 'over' ? null : accepted
   }
@@ -152,8 +158,11 @@ export class RecordingClient {
   }
 
   /** Again and again, also when the connection breaks, until there is something or the patience is over. */
-  private async patiently<T>(look: () => Promise<T | null>): Promise<T | null> {
-    const giveUpAt = performance.now() + this.options.patienceMs
+  private async patiently<T>(
+    look: () => Promise<T | null>,
+    patienceMs = this.options.patienceMs,
+  ): Promise<T | null> {
+    const giveUpAt = performance.now() + patienceMs
     for (;;) {
       const found = await look().catch(() => null)
       if (found !== null || performance.now() > giveUpAt) return found
