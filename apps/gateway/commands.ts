@@ -5,6 +5,7 @@ import { parseBody } from '#libs/command-handling'
 import {
   type Accepted,
   COMMAND_EXPIRY_MS_DEFAULT,
+  COMMAND_REPLY_MS_MAX,
   COMMANDS,
   type CommandBody,
   type CommandName,
@@ -20,9 +21,6 @@ export interface Origin {
   commandId: string
   traceparent: string | null
 }
-
-/** A decision is one transaction, tried at most three times: longer means that something is wrong. */
-const TIMEOUT_MS = 20_000
 
 /**
  * Checks the body and resolves with the acceptance, after its commit.
@@ -56,7 +54,7 @@ async function ask(messaging: Messaging, origin: Origin, name: CommandName, body
   const subject = subjects.request(origin.tenant, aggregate, verb)
   const tookMs = () => Math.round(performance.now() - startedMs)
   try {
-    const reply = await messaging.request(subject, body, { timeoutMs: TIMEOUT_MS, headers })
+    const reply = await messaging.request(subject, body, { timeoutMs: COMMAND_REPLY_MS_MAX, headers })
     const accepted = reply as unknown as Accepted
     const { sandboxId, execId } = accepted
     messaging.log.info({ command: name, sandboxId, execId, tookMs: tookMs() }, 'command answered')

@@ -3,7 +3,8 @@
  * a crash of the syncer, or a worker that is away, only delays it.
  *
  *   `commit`       asked for: from a running sandbox's mount; fails after its deadline
- *   `sandbox-end`  staged by the worker at the sandbox's end: tried for ever, for it must not be lost
+ *   `sandbox-end`  staged by the worker at the sandbox's end: tried for ever, for it must not be lost, unless the worker
+ *                  says that it can never be put after the newest version; its copy stays in the pool
  */
 
 import { handleCommand, record } from '#libs/command-handling'
@@ -68,25 +69,31 @@ export async function driveCommit(syncer: VolumeSyncer, { tenant, payload }: Fir
       afterVersion = last.version
     }
   } catch (error) {
-    const final = error instanceof Rejected || (error instanceof SandtrailError && !error.retryable)
     const late = deadlineAt !== null && Date.now() > deadlineAt
-    if (sandboxId === null || !(final || late)) throw error
-    await failCommit(syncer, tenant, volumeId, commitId, error)
+    if (!(late || isFinal(error, sandboxId === null))) throw error
+    await failCommit(syncer, tenant, commit, error)
   }
+}
+
+/** Nobody can ask again for what is staged, so a full pool, or a bug of ours, is waited out. */
+function isFinal(error: unknown, wasStaged: boolean): boolean {
+  if (!(error instanceof Rejected || error instanceof SandtrailError)) return false
+  if (wasStaged) return error.code === 'INVALID_ARGUMENT' || error.code === 'NOT_FOUND'
+  return error instanceof Rejected || !error.retryable
 }
 
 async function failCommit(
   syncer: VolumeSyncer,
   tenant: string,
-  volumeId: VolumeId,
-  commitId: string,
+  { volumeId, commitId, sandboxId }: PendingCommit,
   reason: unknown,
 ): Promise<void> {
+  const wasStaged = sandboxId === null
   const { code, message } = toErrorBody(reason)
   const id = derivedCommandId('volume-commit-failed', volumeId, commitId)
   await handleCommand(syncer, systemCommand(tenant, 'volume.fail-commit', id, { volumeId }), async () => {
     const { state, version } = await loadVolume(syncer, tenant, volumeId)
-    const events = decideVolume(state, { type: 'FailCommit', commitId, code, message })
+    const events = decideVolume(state, { type: 'FailCommit', commitId, code, message, wasStaged })
     return {
       outcome: { volumeId },
       writes: [{ stream: volumeId, expectedVersion: version, events: record(events) }],

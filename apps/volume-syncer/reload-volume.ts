@@ -4,15 +4,15 @@
  */
 
 import { type Command, handleCommand, record } from '#libs/command-handling'
-import type { Accepted, CommandBody } from '#libs/contract'
+import { type Accepted, COMMAND_REPLY_MS_MAX, type CommandBody, type TaskResult } from '#libs/contract'
 import { decideVolume, type SandboxId } from '#libs/domain'
 import { derivedCommandId } from '#libs/event-store'
 import { askWorker } from '#libs/pool-tasks'
 import type { VolumeSyncer } from './context.js'
 import { findMount, findVolume, loadVolume } from './volumes.js'
 
-/** One round trip to the agent and one snapshot. */
-const RELOAD_MS = 25_000
+/** One round trip to the agent and one snapshot; the rest of what the caller waits is for the decision. */
+const RELOAD_MS = COMMAND_REPLY_MS_MAX - 5_000
 
 export async function reloadVolume(
   syncer: VolumeSyncer,
@@ -21,18 +21,16 @@ export async function reloadVolume(
   const { tenant, body } = command
   const sandboxId = body.sandboxId as SandboxId
   const reloadId = derivedCommandId('volume-reload', tenant, command.ref.id)
+  // Once, however often a lost race is decided again.
+  let reloaded: Extract<TaskResult, { kind: 'reload-volume' }> | undefined
   const { accepted } = await handleCommand(syncer, command, async () => {
     const volumeId = await findVolume(syncer, tenant, body.volume)
     const { sandbox } = await findMount(syncer, tenant, sandboxId, volumeId)
     const { workerId, epoch } = sandbox
-    const options = { signal: AbortSignal.timeout(RELOAD_MS), patienceMs: 0 }
     const task = { kind: 'reload-volume' as const, tenant, volumeId, sandboxId, epoch, reloadId }
-    const { fromVersion, toVersion } = await askWorker<'reload-volume'>(
-      syncer.messaging,
-      workerId,
-      task,
-      options,
-    )
+    const options = { signal: AbortSignal.timeout(RELOAD_MS), patienceMs: 0 }
+    reloaded ??= await askWorker<'reload-volume'>(syncer.messaging, workerId, task, options)
+    const { fromVersion, toVersion } = reloaded
     const { state, version } = await loadVolume(syncer, tenant, volumeId)
     const events = decideVolume(state, { type: 'RecordReload', sandboxId, fromVersion, toVersion })
     return {

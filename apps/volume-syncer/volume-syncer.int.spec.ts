@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import type { Task, TaskResult } from '#libs/contract'
-import { type SandboxId, SandtrailError, type VolumeId, type VolumeMount } from '#libs/domain'
+import { Rejected, type SandboxId, SandtrailError, type VolumeId, type VolumeMount } from '#libs/domain'
 import { createLog, type Running } from '#libs/service'
 import { TestGround, type TestWorker } from '../../libs/pool-tasks/testing.js'
 import { startVolumeSyncer } from './start.js'
@@ -102,6 +102,21 @@ test('what an ended sandbox left staged becomes a version, also when the syncer 
     trigger: 'sandbox-end',
     version: 1,
   })
+})
+
+test('what an ended sandbox left staged and no worker can merge is failed, and asked for no more', async () => {
+  const volumeId = await makeVolume('parked')
+  const sandboxId = await ground.sandbox(worker, [mountOf(volumeId)])
+  const commitId = `${sandboxId}.1.${volumeId}`
+  log.refuse = new Rejected('INVALID_ARGUMENT', 'a path is longer than the system takes')
+  await ground.endSandbox(sandboxId, [{ volumeId, commitId }])
+  expect(await ground.event(volumeId, 'VolumeCommitFailed')).toMatchObject({
+    commitId,
+    code: 'INVALID_ARGUMENT',
+  })
+  const left = () => ground.db.pool.query('select from timers where key like $1', [`${volumeId}:%`])
+  await eventually(async () => (await left()).rows.length === 0)
+  expect(await ground.types(volumeId)).toEqual(['VolumeCreated', 'VolumeCommitFailed'])
 })
 
 test('a reload tells from which version to which, once', async () => {

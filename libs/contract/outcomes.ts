@@ -19,6 +19,8 @@ export interface Accepted {
 export const COMMAND_EXPIRY_MS_MAX = 24 * 3_600_000
 /** What CLI and HTTP set. */
 export const COMMAND_EXPIRY_MS_DEFAULT = 600_000
+/** How long HTTP waits for a decision: one transaction, tried at most three times; longer means that something is wrong. */
+export const COMMAND_REPLY_MS_MAX = 20_000
 /**
  * Made by the caller; ULID, UUID or any other text that is unique in the tenant. It becomes tokens of a subject, so no
  * dot stands first, last or beside another.

@@ -163,7 +163,13 @@ test('a volume follows its table and its versions have no gap', () => {
         .map(([from, to]) => ({ type: 'RecordVersions', versions: versions(from, to) })),
       fc
         .integer({ min: 1, max: 9 })
-        .map((n) => ({ type: 'FailCommit', commitId: `c${n}`, code: 'INTERNAL', message: 'm' })),
+        .map((n) => ({
+          type: 'FailCommit',
+          commitId: `c${n}`,
+          code: 'INTERNAL',
+          message: 'm',
+          wasStaged: n % 2 === 0,
+        })),
       fc.constant({ type: 'RecordReload', sandboxId, fromVersion: 0, toVersion: 1 }),
     ),
     (events, state) => {

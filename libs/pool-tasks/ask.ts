@@ -27,23 +27,38 @@ export async function askWorker<K extends Task['kind']>(
   let backoffMs: number = BACKOFF_MS[0]
   let troubleSince: number | null = null
   for (;;) {
-    if (signal.aborted)
-      throw new SandtrailError('DEADLINE_EXCEEDED', `worker ${workerId} still works on ${task.kind}`)
+    const late = new SandtrailError('DEADLINE_EXCEEDED', `worker ${workerId} still works on ${task.kind}`)
+    if (signal.aborted) throw late
     try {
-      const reply = await messaging.request(workerSubject(workerId, 'task'), task, {
-        timeoutMs: REPLY_MS_MAX,
-      })
+      const subject = workerSubject(workerId, 'task')
+      const reply = await unlessAborted(
+        messaging.request(subject, task, { timeoutMs: REPLY_MS_MAX }),
+        signal,
+        late,
+      )
       const { pending, ...done } = reply as unknown as TaskReply & { result: TaskResult }
       if (!pending) return done.result as Extract<TaskResult, { kind: K }>
       backoffMs = BACKOFF_MS[0]
       troubleSince = null
     } catch (error) {
-      if (!(error instanceof SandtrailError) || !error.retryable) throw error
+      if (error === late || !(error instanceof SandtrailError) || !error.retryable) throw error
       troubleSince ??= performance.now()
       if (performance.now() - troubleSince >= patienceMs) throw error
       await pause(Math.min(backoffMs, patienceMs), signal)
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MS[1])
     }
+  }
+}
+
+/** A worker may take longer to answer than the caller has. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, late: Error): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const stop = () => reject(late)
+  signal.addEventListener('abort', stop)
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop)
   }
 }
 

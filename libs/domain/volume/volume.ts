@@ -60,7 +60,8 @@ export type VolumeCommand =
   | { type: 'RequestCommit'; commitId: string; sandboxId: SandboxId }
   /** Entries of the home worker's log, oldest first; those that the stream has already are skipped. */
   | { type: 'RecordVersions'; versions: (VolumeVersion & { trigger: 'commit' | 'sandbox-end' })[] }
-  | { type: 'FailCommit'; commitId: string; code: string; message: string }
+  /** `wasStaged`: at a sandbox's end, which requests nothing; asked for once by its sender. */
+  | { type: 'FailCommit'; commitId: string; code: string; message: string; wasStaged: boolean }
   | { type: 'RecordReload'; sandboxId: SandboxId; fromVersion: number; toVersion: number }
   | { type: 'RemoveVolume' }
 
@@ -86,8 +87,8 @@ export function decideVolume(state: Volume, command: VolumeCommand): VolumeEvent
     case 'RecordVersions':
       return recordVersions(state.version, command.versions)
     case 'FailCommit': {
-      if (!state.pending.some((commit) => commit.commitId === command.commitId)) return []
-      const { commitId, code, message } = command
+      const { commitId, code, message, wasStaged } = command
+      if (!wasStaged && !state.pending.some((commit) => commit.commitId === commitId)) return []
       return [{ type: 'VolumeCommitFailed', typeVersion: 1, data: { commitId, code, message } }]
     }
     case 'RecordReload': {
