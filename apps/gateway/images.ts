@@ -24,6 +24,7 @@ import {
   readStream,
   upcast,
 } from '#libs/event-store'
+import { IMPORT_LIMITS } from '#libs/storage'
 import { type Origin, sendCommand } from './commands.js'
 import type { Gateway } from './gateway.js'
 
@@ -43,16 +44,13 @@ export interface ImageView {
   error: { code: string; message: string } | null
 }
 
-/** Of a root tarball: a limit for mistakes, far above any image. */
-const UPLOAD_BYTES_MAX = 64 * 1024 ** 3
-
-/** Keeps the tarball in the blob store, for this tenant to import. Nothing else happens until it does. */
+/** Keeps the tarball in the blob store, for this tenant to import; no more than a pool takes. Nothing else happens until it does. */
 export async function uploadBlob(
   { db, blobs }: Gateway,
   tenant: string,
   body: Readable,
 ): Promise<{ sha256: string; bytes: number }> {
-  const blob = await blobs.put(body, { bytesMax: UPLOAD_BYTES_MAX })
+  const blob = await blobs.put(body, { bytesMax: IMPORT_LIMITS.archiveBytesMax })
   await noteUpload(db, tenant, blob.sha256)
   return blob
 }

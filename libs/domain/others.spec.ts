@@ -161,15 +161,13 @@ test('a volume follows its table and its versions have no gap', () => {
       fc
         .tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 8 }))
         .map(([from, to]) => ({ type: 'RecordVersions', versions: versions(from, to) })),
-      fc
-        .integer({ min: 1, max: 9 })
-        .map((n) => ({
-          type: 'FailCommit',
-          commitId: `c${n}`,
-          code: 'INTERNAL',
-          message: 'm',
-          wasStaged: n % 2 === 0,
-        })),
+      fc.integer({ min: 1, max: 9 }).map((n) => ({
+        type: 'FailCommit',
+        commitId: `c${n}`,
+        code: 'INTERNAL',
+        message: 'm',
+        wasStaged: n % 2 === 0,
+      })),
       fc.constant({ type: 'RecordReload', sandboxId, fromVersion: 0, toVersion: 1 }),
     ),
     (events, state) => {

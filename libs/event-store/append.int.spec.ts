@@ -12,7 +12,6 @@ import { readStream } from './read.js'
 import { rejectCommand, rejectionStream } from './reject.js'
 import { findClaim } from './statements/claims.js'
 import { insertCommand } from './statements/commands.js'
-import { readCursor } from './statements/cursors.js'
 import { findTenant } from './tables/tenants.js'
 import { createTestDatabase, type TestDatabase } from './testing.js'
 import { command, event, meta, request, sandboxId } from './testing-requests.js'
@@ -146,12 +145,6 @@ describe('append', () => {
       outcome: 'appended',
       versions: { [a]: 2, [b]: 2 },
     })
-  })
-
-  test('moves a cursor only forward', async () => {
-    await append(db.pool, request({ cursor: { name: 'manager', position: 7n } }))
-    await append(db.pool, request({ cursor: { name: 'manager', position: 5n } }))
-    expect(await readCursor(db.pool, 'manager')).toBe(7n)
   })
 
   const nested = () => {

@@ -1,7 +1,7 @@
 /**
  * The one way into the log: everything that one command writes, in one transaction, in a fixed order of locks.
  *
- *   command row -> live -> claims -> events -> timers -> reservation -> exec slot -> cursor -> commit
+ *   command row -> live -> claims -> events -> timers -> reservation -> exec slot -> commit
  *
  * Statements go out together and are judged in this order, so an append costs two round trips; a look at the heads
  * comes before when it builds on existing streams. No statement raises an error for an expected outcome.
@@ -23,7 +23,6 @@ import { cleanObject, cleanText } from './json.js'
 import { settleLostCommit } from './lost-commit.js'
 import { releaseClaims, requireClaims, takeClaims } from './statements/claims.js'
 import { type CommandRow, findStoredCommand, insertCommand } from './statements/commands.js'
-import { moveCursor } from './statements/cursors.js'
 import { type Head, insertEvents, selectHeads } from './statements/events.js'
 import { changeExecSlot } from './statements/exec-slots.js'
 import { changeLive } from './statements/live.js'
@@ -108,7 +107,7 @@ async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
 
 /** Sends every statement at once and returns the first refusal in the order of the locks. */
 async function sendAll(tx: Transaction, { request, row, events }: Prepared): Promise<Refusal | null> {
-  const { tenant, live, claims, timers, unmounted, reservation, execSlot, cursor } = request
+  const { tenant, live, claims, timers, unmounted, reservation, execSlot } = request
   const steps: Promise<Refusal | null>[] = [
     tx.query('begin').then(() => null),
     insertCommand(tx, row).then((isNew) => (isNew ? null : { outcome: 'duplicate', stored: {} })),
@@ -144,7 +143,6 @@ async function sendAll(tx: Transaction, { request, row, events }: Prepared): Pro
     const slot = changeExecSlot(tx, tenant, execSlot)
     steps.push(slot.then((excess) => excess && { outcome: 'no-capacity', of: 'tenant', excess }))
   }
-  if (cursor) steps.push(moveCursor(tx, cursor.name, cursor.position).then(() => null))
 
   // All of them, also after a failure: none may be left to reject unheard.
   const results = await Promise.allSettled(steps)

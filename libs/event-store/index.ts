@@ -41,11 +41,10 @@ export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
 export { Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'
 export { countPurgeable, purgeCommands } from './statements/commands.js'
-export { moveCursor, readCursor } from './statements/cursors.js'
 export { liveSandboxesWith } from './statements/mounts.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
-export { countLive, findLive, type LiveSandbox, listLive, listStranded } from './tables/live.js'
+export { countLive, type LiveSandbox, listLive, listStranded } from './tables/live.js'
 export {
   insertRefusals,
   listRefusals,
@@ -73,7 +72,6 @@ export { hasUploaded, noteUpload } from './tables/uploads.js'
 export {
   cordonClaim,
   findWorker,
-  heartbeatWorker,
   listWorkers,
   loseWorker,
   upsertWorker,

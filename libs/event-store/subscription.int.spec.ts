@@ -2,10 +2,9 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { append } from './append.js'
 import { derivedCommandId } from './envelope.js'
 import { readStream } from './read.js'
-import { readCursor } from './statements/cursors.js'
 import { Subscription, type SubscriptionOptions } from './subscription.js'
 import { createTestDatabase, type TestDatabase } from './testing.js'
-import { placeAll } from './testing-ledger.js'
+import { placeAll, readCursor } from './testing-ledger.js'
 import { command, event, request } from './testing-requests.js'
 
 let db: TestDatabase

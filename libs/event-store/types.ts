@@ -146,8 +146,6 @@ export interface AppendRequest {
   reservation?: ReservationChange
   execSlot?: ExecSlotChange
   live?: LiveChange
-  /** A process manager's cursor, moved in the same transaction. */
-  cursor?: { name: string; position: bigint }
 }
 
 export type AppendResult =

@@ -7,9 +7,8 @@
  *   v1.<tenant>.evt.<aggregate>.<id>.<type>    an event, kept in EVENTS
  *   v1.<tenant>.out.<commandId>                a command's outcome, again for each re-send
  *   wrk.<worker>.order | task                  requests to a worker
- *   ctl.<worker>.heartbeat | report | secret   requests of a worker
+ *   ctl.<worker>.heartbeat | report            requests of a worker
  *   nudge.events                               something was committed
- *   nudge.exec.<exec>                          the end of this exec was committed
  *   dead.<subject>                             what could not be handled, kept in DEAD_LETTERS
  */
 
@@ -18,7 +17,6 @@ import { Rejected } from '#libs/domain'
 export const TENANT = /^[a-z0-9][a-z0-9-]{0,30}$/
 export const ANY_ID = /^[a-z]{2}-[0-9A-HJKMNP-TV-Z]{26}$/
 export const WORKER_ID = /^wk-[0-9A-HJKMNP-TV-Z]{26}$/
-const EXEC_ID = /^ex-[0-9A-HJKMNP-TV-Z]{26}$/
 const WORD = /^[a-z][a-z0-9-]{0,31}$/
 const EVENT_TYPE = /^[A-Z][A-Za-z0-9]{0,63}$/
 /** Made by the caller. It becomes tokens of `out.<commandId>`, so no dot stands first, last or beside another. */
@@ -34,14 +32,12 @@ const AGGREGATE_OF_PREFIX: Readonly<Record<string, string>> = {
   im: 'image',
   vo: 'volume',
   wk: 'worker',
-  ap: 'app',
-  su: 'suite',
 }
 
 export const NUDGE_EVENTS = 'nudge.events'
 
 export type WorkerRequest = 'order' | 'task'
-export type ControlRequest = 'heartbeat' | 'report' | 'secret'
+export type ControlRequest = 'heartbeat' | 'report'
 
 /** Builders. Each throws Rejected INVALID_ARGUMENT when a part cannot be a token. */
 export const subjects = {
@@ -72,11 +68,6 @@ export function controlSubject(workerId: string, what: ControlRequest): string {
   return `ctl.${part(WORKER_ID, 'worker id', workerId)}.${what}`
 }
 
-/** Wakes whoever waits for the end of this exec. */
-export function execEndedSubject(execId: string): string {
-  return `nudge.exec.${part(EXEC_ID, 'exec id', execId)}`
-}
-
 export type ParsedSubject =
   | { kind: 'request' | 'command'; tenant: string; aggregate: string; verb: string }
   | { kind: 'event'; tenant: string; aggregate: string; id: string; type: string }
@@ -95,7 +86,7 @@ export function parseSubject(subject: string): ParsedSubject | null {
   if (head === 'wrk' && (kind === 'order' || kind === 'task')) {
     return { kind: 'worker', workerId: who!, what: kind }
   }
-  if (head === 'ctl' && (kind === 'heartbeat' || kind === 'report' || kind === 'secret')) {
+  if (head === 'ctl' && (kind === 'heartbeat' || kind === 'report')) {
     return { kind: 'control', workerId: who!, what: kind }
   }
   return null

@@ -338,7 +338,6 @@ test('a worker is asked, answers, and asks under its own id', async () => {
 
 for (const subject of [
   `ctl.${WORKER_B}.heartbeat`,
-  `ctl.${WORKER_B}.secret`,
   `wrk.${WORKER_B}.order`,
   'v1.acme.req.echo.say',
   'v1.acme.cmd.sandbox.create',

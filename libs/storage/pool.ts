@@ -164,10 +164,10 @@ export class Pool {
   }
 
   /**
-   * Removes what a former process left and belongs to no sandbox of `sandboxes` and, when given, no image of `images`. What is staged and
-   * every version stay: only `commitStaged` and `removeVolume` end them.
+   * Removes what a former process left and belongs to no sandbox of `sandboxes`. What is staged and every version stay:
+   * only `commitStaged` and `removeVolume` end them.
    */
-  async sweep(known: { sandboxes: ReadonlySet<SandboxId>; images?: ReadonlySet<ImageId> }): Promise<void> {
+  async sweep(known: { sandboxes: ReadonlySet<SandboxId> }): Promise<void> {
     const isStray = (id: SandboxId) => !known.sandboxes.has(id) && !this.young.has(id)
     for (const sandboxId of await this.listRoots()) {
       if (isStray(sandboxId)) await this.deleteRoot(sandboxId)
@@ -178,11 +178,6 @@ export class Pool {
     ]
     for (const sandboxId of slots) {
       if (isId('sb', sandboxId) && isStray(sandboxId)) await this.removeSlots(sandboxId)
-    }
-    if (known.images) {
-      for (const imageId of await this.listImages()) {
-        if (!known.images.has(imageId)) await this.removeImage(imageId)
-      }
     }
     await clearStaleQuotas(this.dir)
   }

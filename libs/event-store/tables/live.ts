@@ -44,17 +44,6 @@ export async function listStranded(db: Queryable): Promise<LiveSandbox[]> {
   return rows
 }
 
-const BY_SANDBOX = `
-  ${SELECT}
-  where sandbox_id = $1
-`
-
-/** Null before the placement and after the terminal event. */
-export async function findLive(db: Queryable, sandboxId: string): Promise<LiveSandbox | null> {
-  const { rows } = await db.query<LiveSandbox>(BY_SANDBOX, [sandboxId])
-  return rows[0] ?? null
-}
-
 const COUNT = `
   -- The read model knows the state, the live rows say whom to ask it about: all sandboxes that ever were are not read.
   select s.state, count(*)::int as count

@@ -81,24 +81,6 @@ export async function upsertWorker(db: Queryable, report: WorkerReport): Promise
   return toWorker(rows[0] as WorkerRow)
 }
 
-const HEARTBEAT = `
-  update workers
-  set heartbeat_at = clock_timestamp(), pool_free_bytes = coalesce($2, pool_free_bytes)
-  where worker_id = $1
-  returning state
-`
-
-/** Notes that the worker was heard. Returns its state, null for one that is not registered. */
-export async function heartbeatWorker(
-  db: Queryable,
-  workerId: string,
-  poolFreeBytes?: number,
-): Promise<StoredState | null> {
-  const values = [workerId, poolFreeBytes ?? null]
-  const { rows } = await db.query<{ state: StoredState }>({ name: 'heartbeat', text: HEARTBEAT, values })
-  return rows[0]?.state ?? null
-}
-
 const LIST = `
   select w.*, extract(epoch from clock_timestamp() - heartbeat_at)::double precision * 1000 as heartbeat_age_ms,
          exists (select from claims c where c.tenant = $2 and c.kind = $3 and c.key = w.worker_id) as cordoned
