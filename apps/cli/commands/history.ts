@@ -38,11 +38,8 @@ export function eventRow(event: Event): string[] {
 }
 
 function historyPath(reference: string): string {
-  if (/^ex-/.test(reference)) return path`/v1/execs/${reference}/history`
   if (/^wk-/.test(reference)) return path`/v1/workers/${reference}/history`
-  // Images, volumes, snapshots and rejected commands, by their whole id.
-  if (/^(im|vo|sn)-[0-9A-Z]{26}$|^command:/.test(reference)) return path`/v1/streams/${reference}/events`
-  return path`/v1/sandboxes/${reference}/history`
+  return path`/v1/streams/${reference}/events`
 }
 
 async function showPast(api: Api, reference: string, at: string, format: Format): Promise<void> {

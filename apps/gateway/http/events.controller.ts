@@ -8,7 +8,7 @@ import { lastPosition } from '#libs/event-store'
 import { type FeedFilter, followFeed, readFeed } from '../event-feed.js'
 import { expandTypes } from '../event-types.js'
 import { Gateway } from '../gateway.js'
-import { streamEvents } from '../lookup.js'
+import { findStream, streamEvents } from '../lookup.js'
 import { fleetAt } from '../time-travel.js'
 import { eventView } from '../views/event.js'
 import { principalOf } from './auth.js'
@@ -41,8 +41,9 @@ export class EventsController {
 
   /** Of an image, a volume, a snapshot, or whatever else has a stream; an operator also sees the platform's. */
   @Get('streams/:stream/events')
-  async streamHistory(@Req() request: Request, @Param('stream') stream: string) {
+  async streamHistory(@Req() request: Request, @Param('stream') reference: string) {
     const { tenant, operator } = principalOf(request)
+    const stream = await findStream(this.gateway.db, tenant, reference)
     const events = await streamEvents(this.gateway.db, operator ? imageScopes(tenant) : [tenant], stream)
     return { stream, events: events.map(eventView) }
   }

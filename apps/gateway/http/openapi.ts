@@ -180,7 +180,7 @@ export const ROUTES: Record<string, Route> = {
     answer: 'EventPage',
   },
   'GET /v1/streams/{stream}/events': {
-    summary: 'All events of one stream, by its whole id: an image, a volume, a snapshot ...',
+    summary: 'All events of one stream, by id or name: a sandbox, a volume, an image, a snapshot ...',
     answer: 'StreamHistory',
   },
   'GET /v1/fleet': {

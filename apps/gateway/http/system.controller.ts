@@ -5,7 +5,7 @@ import type { Request, Response } from 'express'
 import { Rejected } from '#libs/domain'
 import { Gateway } from '../gateway.js'
 import { checkHealth, isReady } from '../health.js'
-import { streamEvents } from '../lookup.js'
+import { findStream, streamEvents } from '../lookup.js'
 import { verify, verifyStream } from '../verify.js'
 import { denied, Public, principalOf } from './auth.js'
 import { readQuery } from './input.js'
@@ -40,12 +40,14 @@ export class SystemController {
 
   @Get('v1/verify')
   async verify(@Req() request: Request) {
-    const { stream } = readQuery(request, VERIFY_QUERY)
+    const { stream: reference } = readQuery(request, VERIFY_QUERY)
     if (this.gateway.trail === null) {
       throw new Rejected('UNIMPLEMENTED', 'this gateway has no copy of the trail to verify against', {
         hint: 'verify offline: `sandtrail verify --database-url URL --trail-file FILE --public-key FILE`',
       })
     }
+    const { db } = this.gateway
+    const stream = reference && (await findStream(db, principalOf(request).tenant, reference))
     await this.mayVerify(request, stream)
     if (stream === undefined) return await verify(this.gateway.trail)
     return await verifyStream(this.gateway.trail, principalOf(request).tenant, stream)

@@ -154,6 +154,26 @@ describe('an honest history', () => {
     expect(report).toMatchObject({ ok: true, events: 6, streams: 1 })
   })
 
+  test('a stream that nobody ever had is not called good', async () => {
+    await expect(tampered(async () => {}, { stream: sandboxId() })).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    })
+  })
+
+  test.each([
+    ['events', 'events'],
+    ['events and positions', 'events, ledger'],
+  ])('a stream whose %s are gone is told by the file', async (_, tables) => {
+    const report = await tampered(
+      async (sql) => {
+        for (const table of tables.split(', ')) await sql(`delete from ${table} where stream = $1`, [living])
+      },
+      { stream: living },
+    )
+    expect(report.ok).toBe(false)
+    expect(report.problems).toHaveLength(6)
+  })
+
   test('lines that came twice and torn lines do no harm', async () => {
     const report = await tampered(async (_, file) => {
       const lines = readFileSync(file, 'utf8').split('\n')

@@ -8,7 +8,7 @@
 
 import { statSync } from 'node:fs'
 import pg from 'pg'
-import { SandtrailError } from '#libs/domain'
+import { Rejected, SandtrailError } from '#libs/domain'
 import type { Queryable } from '../database.js'
 import { openCheckpoint } from '../ledger/checkpoint-note.js'
 import { MerkleFrontier } from '../ledger/merkle.js'
@@ -38,7 +38,7 @@ export interface VerifyOptions {
 }
 
 /**
- * Throws NOT_FOUND without a trail file, UNAVAILABLE without the database, INVALID_ARGUMENT for a public key of another
+ * Throws NOT_FOUND without a trail file and for a stream that was never heard of, UNAVAILABLE without the database, INVALID_ARGUMENT for a public key of another
  * form; everything that is wrong with the log is in the report.
  */
 export async function verifyTrail(options: VerifyOptions): Promise<VerifyReport> {
@@ -112,6 +112,7 @@ class Verification {
     }
     for (let row = await this.rows.next(); row !== null; row = await this.rows.next()) this.checkTailRow(row)
     await this.checkUnplaced()
+    this.refuseUnknownStream()
     if (this.options.stream === undefined) {
       await checkStoredCheckpoints(this.db, this.options.publicKey, this.findings)
       await checkSequencer(this.db, this.findings)
@@ -234,6 +235,19 @@ class Verification {
         this.check(event, null)
       }
     }
+  }
+
+  /** Neither database nor file has ever had the stream: whatever was removed from one of them has been found by now. */
+  private refuseUnknownStream(): void {
+    const { stream } = this.options
+    if (stream === undefined || this.events > 0 || this.findings.count > 0) return
+    throw new Rejected(
+      'NOT_FOUND',
+      `nothing in the trail has the id ${JSON.stringify(stream.slice(0, 200))}`,
+      {
+        hint: 'give the whole id of a stream, as `sandtrail events` shows it',
+      },
+    )
   }
 
   /** True when nothing is wrong with the event. */
