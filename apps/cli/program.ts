@@ -161,7 +161,7 @@ function addTrailCommands(program: Command): void {
   program
     .command('history')
     .description('the events of a sandbox, an exec, an image or a volume')
-    .argument('[sandbox]', 'id, unique prefix or live name; with --at it may be left out: the whole fleet')
+    .argument('[sandbox]', 'id, unique prefix or name; with --at it may be left out: the whole fleet')
     .option('--at <time>', 'the state as it was then, rebuilt from the events')
     .addOption(output())
     .action(async (sandbox, flags) => (await import('./commands/history.js')).history(sandbox, flags))
@@ -177,10 +177,10 @@ function addTrailCommands(program: Command): void {
   program
     .command('verify')
     .description('verify the trail: through the gateway, or offline with a database and the file beside it')
-    .argument('[stream]', 'only this one')
+    .argument('[stream]', 'only this one: id, unique prefix or name; offline the whole id')
     .option('--database-url <url>', 'offline: the database')
     .option('--trail-file <file>', 'offline: the trail outside the database')
-    .option('--public-key <file>', 'offline: the key that checkpoints are signed with (PEM)')
+    .option('--public-key <file>', 'offline: the key that checkpoints are signed with (trail.vkey)')
     .addOption(output())
     .action(async (stream, flags) => (await import('./commands/verify.js')).verify(stream, flags))
 }

@@ -2,11 +2,14 @@ import { once } from 'node:events'
 import { Api, path } from '../api.js'
 import { followOutput } from '../attach/follow-output.js'
 import { note } from '../print.js'
+import type { Sandbox } from '../types.js'
 
 /** What the main command wrote, each stream to its own here. */
 export async function logs(sandbox: string, flags: { follow?: boolean }): Promise<void> {
   const api = Api.fromEnvironment()
-  const source = path`/v1/sandboxes/${sandbox}/logs`
+  // Its name is free as soon as it has ended; the rest of its output is asked for by id.
+  const { sandboxId } = await api.json<Sandbox>('GET', path`/v1/sandboxes/${sandbox}`)
+  const source = path`/v1/sandboxes/${sandboxId}/logs`
   const show = async (stream: 'stdout' | 'stderr', sink: NodeJS.WriteStream) => {
     if (flags.follow) {
       await followOutput(api, { path: source, query: { stream } }, sink, { note })

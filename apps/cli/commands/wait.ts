@@ -6,16 +6,20 @@ import { chooseFormat, type Format, printJson, printLine } from '../print.js'
 import { waitForSandbox } from './sandbox.js'
 
 /** Prints the exit code and exits with it; 125 for what was lost, whose code nobody knows. */
-export async function wait(id: string, flags: { timeout?: number; output?: Format }): Promise<never> {
+export async function wait(reference: string, flags: { timeout?: number; output?: Format }): Promise<never> {
   if (flags.output !== undefined) chooseFormat(flags.output)
   const api = Api.fromEnvironment()
   const signal = flags.timeout === undefined ? undefined : AbortSignal.timeout(flags.timeout)
   // A server that is not there, or an id that nothing has, is told at once; what comes later is waited out.
-  await api.json('GET', id.startsWith('ex-') ? path`/v1/execs/${id}` : path`/v1/sandboxes/${id}`)
+  // By id from here on: a name is free as soon as its sandbox has ended.
+  const isExec = reference.startsWith('ex-')
+  const known = await api.json<{ execId?: string; sandboxId: string }>(
+    'GET',
+    isExec ? path`/v1/execs/${reference}` : path`/v1/sandboxes/${reference}`,
+  )
+  const id = known.execId ?? known.sandboxId
   try {
-    const ended = id.startsWith('ex-')
-      ? await waitForExec(api, id, signal)
-      : await waitForSandbox(api, id, signal)
+    const ended = isExec ? await waitForExec(api, id, signal) : await waitForSandbox(api, id, signal)
     const exitCode = ended.exitCode ?? 125
     if (flags.output === 'json') printJson(ended)
     else printLine(String(exitCode))

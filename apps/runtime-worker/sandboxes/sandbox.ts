@@ -215,7 +215,8 @@ export class Sandbox implements FactSource {
       user,
       envNames,
       pty: null,
-      stdin: 'open',
+      // Nothing can feed it: who reads it is at its end at once.
+      stdin: 'closed',
       timeoutMs: null,
     }
   }
