@@ -112,6 +112,42 @@ test('the output of a main command is followed, and stays after its end', async 
   expect(await system.run(['logs', id])).toMatchObject({ stdout: 'out\n', stderr: 'err\n' })
 }, 60_000)
 
+test('a main command that reads stdin is at its end at once, and a piped one is told of', async () => {
+  const program = `echo x | ${join(ROOT, 'bin', 'sandtrail')} run -- cat`
+  const child = spawn('sh', ['-c', program], { env: { ...process.env, ...system.env }, stdio: 'pipe' })
+  let said = ''
+  child.stderr.on('data', (chunk) => {
+    said += chunk
+  })
+  const code = await new Promise((resolve) => child.on('close', resolve))
+  expect({ code, said }).toEqual({ code: 0, said: expect.stringContaining('add -i') })
+}, 60_000)
+
+test('who follows a sandbox by its name hears its end, though the name is free by then', async () => {
+  const id = await system.ok('create', '--name', 'short', '--', 'sh', '-c', 'echo a; sleep 2; echo b')
+  const waiting = system.run(['wait', 'short'])
+  expect(await system.run(['logs', '-f', 'short'])).toMatchObject({ code: 0, stdout: 'a\nb\n' })
+  expect(await waiting).toMatchObject({ code: 0 })
+  await until(async () =>
+    (await system.run(['describe', 'short'])).stderr.includes(`was ${id}, which has ended`),
+  )
+}, 60_000)
+
+test('what the trail has is verified and told by name, by prefix and by id, and what it has not is refused', async () => {
+  await system.ok('volume', 'create', 'told')
+  for (const name of ['cli', sandbox.slice(0, 28), 'told', 'base:latest']) {
+    expect(await system.json('verify', name)).toMatchObject({ ok: true, streams: 1 })
+    expect(await system.json('history', name)).not.toEqual([])
+  }
+  for (const args of [
+    ['verify', 'nosuch'],
+    ['history', 'nosuch'],
+    ['verify', `sb-${'0'.repeat(26)}`],
+  ]) {
+    expect(await system.run(args)).toMatchObject({ code: 3, stderr: expect.stringContaining('NOT_FOUND') })
+  }
+}, 60_000)
+
 test('a terminal is one inside, with the size of the one outside', async () => {
   const command = `stty rows 30 cols 100; ${join(ROOT, 'bin', 'sandtrail')} exec -it ${sandbox} -- sh -c 'tty; stty size'`
   const child = spawn('script', ['-qec', command, '/dev/null'], {

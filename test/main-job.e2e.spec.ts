@@ -96,7 +96,8 @@ test('a sandbox that nobody uses is ended when it was told to be', async () => {
 
 test('running out of memory is told as that', async () => {
   const id = await system.ok('create', '--memory', '128m')
-  await system.run(['exec', id, '--', 'python3', '-c', 'x = bytearray(1 << 30)'])
+  const lost = await system.run(['exec', id, '--', 'python3', '-c', 'x = bytearray(1 << 30)'])
+  expect(lost).toMatchObject({ code: 137, stderr: expect.stringContaining('OUT_OF_MEMORY') })
   expect((await system.run(['wait', id])).code).toBe(137)
   const ended = (await system.history(id)).find(({ type }) => type === 'SandboxFailed')
   expect(ended?.data).toMatchObject({ code: 'OUT_OF_MEMORY' })

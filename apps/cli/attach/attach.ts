@@ -3,7 +3,7 @@
 import { type Api, path, patiently } from '../api.js'
 import { Exit } from '../failure.js'
 import { note } from '../print.js'
-import type { Exec } from '../types.js'
+import type { Exec, Sandbox } from '../types.js'
 import { followOutput } from './follow-output.js'
 import { pumpStdin } from './pump-stdin.js'
 import { onInterrupts } from './signals.js'
@@ -81,8 +81,11 @@ export async function waitForExec(api: Api, execId: string, signal?: AbortSignal
   }
 }
 
+/** The sandbox's own end is recorded right after that of its execs. */
+const SANDBOX_END_MS = 2_000
+
 /** The exit code of the CLI for an exec's end; what is not the program's own doing is told on stderr. */
-export function exitCodeOf(exec: Exec): number {
+export async function exitCodeOf(api: Api, exec: Exec): Promise<number> {
   switch (exec.terminalEvent) {
     case 'ExecFailed':
       note(`sandtrail: ${exec.argv[0]} did not run: ${exec.reason}`)
@@ -90,12 +93,23 @@ export function exitCodeOf(exec: Exec): number {
     case 'ExecLost': {
       const run = exec.mayHaveRun ? 'it may have run' : 'it did not run'
       note(`sandtrail: the exec was lost (${exec.reason}), ${run}\n  code: EXEC_LOST`)
-      break
+      return await exitCodeOfLost(api, exec)
     }
     default:
       if (exec.reason === 'timeout') note('sandtrail: the exec ran into its time limit')
   }
   return exec.exitCode ?? 125
+}
+
+/** 137 when it went down with a sandbox that ran out of memory, as every program of it did. */
+async function exitCodeOfLost(api: Api, { sandboxId }: Exec): Promise<number> {
+  try {
+    const query = { timeoutMs: SANDBOX_END_MS }
+    const sandbox = await api.json<Sandbox>('GET', path`/v1/sandboxes/${sandboxId}/wait`, { query })
+    return sandbox.errorCode === 'OUT_OF_MEMORY' ? 137 : 125
+  } catch {
+    return 125 // The loss is told already, and is what counts.
+  }
 }
 
 async function sendSignal(api: Api, execId: string, number: number): Promise<void> {

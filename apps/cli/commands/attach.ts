@@ -13,5 +13,5 @@ export async function attachTo(reference: string, flags: { interactive?: boolean
     throw usage(`${exec.execId} was started without an open stdin`, 'start it with -i')
   }
   const offset = stdin ? await stdinOffset(api, exec.execId) : 0
-  throw new Exit(exitCodeOf(await attach(api, exec, { stdin, stdinOffset: offset })))
+  throw new Exit(await exitCodeOf(api, await attach(api, exec, { stdin, stdinOffset: offset })))
 }

@@ -19,7 +19,7 @@ export async function exec(sandbox: string, command: string[], flags: ExecFlags)
     else printLine(started.execId)
     throw new Exit(0)
   }
-  throw new Exit(exitCodeOf(await attach(api, started, { stdin })))
+  throw new Exit(await exitCodeOf(api, await attach(api, started, { stdin })))
 }
 
 /** Starts the exec; `tty` gives it a terminal of the local one's size. */

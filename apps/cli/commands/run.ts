@@ -3,6 +3,7 @@
  * code; one that wants stdin or a terminal, or a sandbox that stays, is run as an exec instead.
  */
 
+import { fstatSync } from 'node:fs'
 import { Api, path } from '../api.js'
 import { attach, exitCodeOf as exitCodeOfExec } from '../attach/attach.js'
 import { followOutput } from '../attach/follow-output.js'
@@ -25,9 +26,21 @@ export async function run(command: string[], flags: RunFlags): Promise<never> {
   const api = Api.fromEnvironment()
   if (flags.interactive || flags.tty || flags.keep) throw new Exit(await runAsExec(api, command, flags))
   const { sandboxId } = await createSandbox(api, flags, command)
+  if (isGivenInput(process.stdin.fd))
+    note('sandtrail: stdin is not forwarded to the command: add -i for that')
   if (!flags.detach) throw new Exit(await followMain(api, sandboxId))
   printLine(sandboxId)
   throw new Exit(0)
+}
+
+/** A pipe of a shell or a file; not a terminal, not /dev/null, not what a program gives its children by itself. */
+function isGivenInput(fd: number): boolean {
+  try {
+    const stat = fstatSync(fd)
+    return stat.isFIFO() || stat.isFile()
+  } catch {
+    return false // Closed.
+  }
 }
 
 async function followMain(api: Api, sandboxId: string): Promise<number> {
@@ -71,7 +84,7 @@ async function runAsExec(api: Api, command: string[], flags: RunFlags): Promise<
       printLine(sandboxId)
       return 0
     }
-    return exitCodeOfExec(await attach(api, exec, { stdin }))
+    return await exitCodeOfExec(api, await attach(api, exec, { stdin }))
   } finally {
     if (!flags.keep && !flags.detach) await terminate(api, sandboxId)
     else progress(`${sandboxId} is kept`)

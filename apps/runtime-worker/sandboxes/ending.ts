@@ -11,7 +11,7 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises'
-import type { StagedVolume } from '#libs/domain'
+import type { EndingReport, StagedVolume } from '#libs/domain'
 import { failpoint } from '#libs/failpoint'
 import type { Sandbox } from './sandbox.js'
 
@@ -42,12 +42,25 @@ async function reachEnd(sandbox: Sandbox): Promise<void> {
   execs.refuseWaiting()
   await sandbox.lock(() => killAll(sandbox))
   failpoint('ending-killed')
-  execs.loseOpen('the sandbox ended and could not tell')
+  execs.loseOpen(`its sandbox ended: ${tell(journal.state.cause!)}`)
   const staged = await stage(sandbox)
   failpoint('ending-staged')
   journal.report({ kind: 'sandbox-ended', ending: journal.state.cause!, staged })
   await journal.sync()
   failpoint('ending-reported')
+}
+
+function tell(cause: EndingReport): string {
+  switch (cause.kind) {
+    case 'failed':
+      return `${cause.message} (${cause.code})`
+    case 'timed-out':
+      return cause.reason === 'idle' ? 'it was idle for too long' : 'its lifetime was over'
+    case 'exited':
+      return 'its main command ended'
+    case 'stopped':
+      return 'it was stopped'
+  }
 }
 
 async function killAll({ running, execs, spec, log }: Sandbox): Promise<void> {
