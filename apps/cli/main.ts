@@ -1,10 +1,10 @@
 /** `sandtrail`: the command line client. Speaks HTTP to a gateway, nothing else. docs/cli.md is its manual. */
 
+import { onOutputError } from './broken-output.js'
 import { fail } from './failure.js'
 import { buildProgram } from './program.js'
 
-// A reader that goes away (`| head`) is no error of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 141 : 125))
+process.stdout.on('error', onOutputError)
 
 try {
   await buildProgram().parseAsync(process.argv)

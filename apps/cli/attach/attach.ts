@@ -112,6 +112,13 @@ async function exitCodeOfLost(api: Api, { sandboxId }: Exec): Promise<number> {
   }
 }
 
+const SIGHUP = 1
+
+/** Tells the program that nobody listens any more. SIGPIPE would be ignored by many that meet it as an error instead. */
+export async function hangUp(api: Api, execId: string): Promise<void> {
+  await sendSignal(api, execId, SIGHUP)
+}
+
 async function sendSignal(api: Api, execId: string, number: number): Promise<void> {
   try {
     await api.json('POST', path`/v1/execs/${execId}/signal`, { json: { signal: number }, command: true })

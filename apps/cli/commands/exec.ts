@@ -1,6 +1,7 @@
 import { Api, path } from '../api.js'
-import { attach, exitCodeOf } from '../attach/attach.js'
+import { attach, exitCodeOf, hangUp } from '../attach/attach.js'
 import { terminalSize } from '../attach/terminal.js'
+import { whenNobodyReads } from '../broken-output.js'
 import { Exit, usage } from '../failure.js'
 import { parseEnv } from '../options.js'
 import { chooseFormat, printJson, printLine } from '../print.js'
@@ -19,6 +20,7 @@ export async function exec(sandbox: string, command: string[], flags: ExecFlags)
     else printLine(started.execId)
     throw new Exit(0)
   }
+  whenNobodyReads(() => hangUp(api, started.execId))
   throw new Exit(await exitCodeOf(api, await attach(api, started, { stdin })))
 }
 

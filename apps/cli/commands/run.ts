@@ -5,9 +5,10 @@
 
 import { fstatSync } from 'node:fs'
 import { Api, path } from '../api.js'
-import { attach, exitCodeOf as exitCodeOfExec } from '../attach/attach.js'
+import { attach, exitCodeOf as exitCodeOfExec, hangUp } from '../attach/attach.js'
 import { followOutput } from '../attach/follow-output.js'
 import { onInterrupts } from '../attach/signals.js'
+import { whenNobodyReads } from '../broken-output.js'
 import { Exit } from '../failure.js'
 import { note, printLine, progress } from '../print.js'
 import type { SandboxFlags } from '../program.js'
@@ -45,6 +46,7 @@ function isGivenInput(fd: number): boolean {
 
 async function followMain(api: Api, sandboxId: string): Promise<number> {
   let interrupted = false
+  whenNobodyReads(() => terminate(api, sandboxId))
   const undo = onInterrupts({
     // The main process is the sandbox: to end it is to end the sandbox.
     forward: (signal) => {
@@ -84,6 +86,7 @@ async function runAsExec(api: Api, command: string[], flags: RunFlags): Promise<
       printLine(sandboxId)
       return 0
     }
+    whenNobodyReads(() => (flags.keep ? hangUp(api, exec.execId) : terminate(api, sandboxId)))
     return await exitCodeOfExec(api, await attach(api, exec, { stdin }))
   } finally {
     if (!flags.keep && !flags.detach) await terminate(api, sandboxId)
