@@ -1,6 +1,7 @@
 /** The command line: every command with its flags. What a command does is loaded when it is called. */
 
 import { Command, Option } from 'commander'
+import { usage } from './failure.js'
 import { parseCpu, parseDuration, parseEnv, parseSize, parseTags, parseVolume } from './options.js'
 import type { Format } from './print.js'
 import { addTenantCommands } from './tenant-commands.js'
@@ -348,9 +349,20 @@ function withSandboxFlags(command: Command): Command {
     .option('-u, --user <user>', 'user of the main command')
 }
 
-/** Commander leaves the `--` in place where options are passed through. */
-function words(command: string[]): string[] {
-  return command[0] === '--' ? command.slice(1) : command
+/**
+ * Commander leaves the `--` in place where options are passed through, and takes what comes before it as the program.
+ *
+ * @throws Rejected INVALID_ARGUMENT for options after the sandbox
+ */
+export function words(command: string[]): string[] {
+  if (command[0] === '--') return command.slice(1)
+  if (command[0]?.startsWith('-') && command.includes('--')) {
+    throw usage(
+      `${command[0]} stands after the sandbox, so it would be the program`,
+      'options go before the sandbox: sandtrail exec [options] SANDBOX -- COMMAND',
+    )
+  }
+  return command
 }
 
 /** The body of `POST /v1/sandboxes` for these flags. */

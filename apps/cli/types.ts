@@ -58,6 +58,7 @@ export interface Image {
   name: string | null
   state: string
   digest: string | null
+  source: { kind: 'import' | 'snapshot'; snapshotId?: string }
   /** Every tenant may start from it. */
   shared: boolean
   replicas: string[]

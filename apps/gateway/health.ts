@@ -56,11 +56,15 @@ export async function checkHealth(
     check('workers', 'start a runtime-worker, and see its log for why it does not register', () =>
       countWorkers(gateway),
     ),
-    check('base image', 'import it: `sandtrail image import FILE --name base:latest --shared`', async () => {
-      const image = await readImage(db, tenant, 'base:latest')
-      if (image.state !== 'ready') throw new Rejected('IMAGE_NOT_READY', `base:latest is ${image.state}`)
-      return `${image.imageId} in ${image.replicas.length} pool(s)`
-    }),
+    check(
+      'base image',
+      'import it: `make up` does, else `sandtrail image import FILE --name base:latest --shared`',
+      async () => {
+        const image = await readImage(db, tenant, 'base:latest')
+        if (image.state !== 'ready') throw new Rejected('IMAGE_NOT_READY', `base:latest is ${image.state}`)
+        return `${image.imageId} in ${image.replicas.length} pool(s)`
+      },
+    ),
   ])
   if (operator) checks.push(...(await checkInstallation(gateway)))
   return { ok: checks.every(({ ok }) => ok), checks }

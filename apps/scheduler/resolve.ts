@@ -42,7 +42,10 @@ export async function resolveImage(db: Database, tenant: string, ref: string | n
   if (isId('im', wanted)) throw new Rejected('IMAGE_NOT_FOUND', `no image has the id ${wanted}`)
   if (isId('sn', wanted)) throw new Rejected('SNAPSHOT_NOT_FOUND', `no snapshot has the id ${wanted}`)
   throw new Rejected('IMAGE_NOT_FOUND', `no image is called ${JSON.stringify(wanted)}`, {
-    hint: '`sandtrail image ls` lists them, `sandtrail image import FILE --name REF` makes one',
+    hint:
+      wanted === IMAGE_DEFAULT
+        ? 'it is what sandboxes start from by default: `make up` imports it, else `sandtrail image import FILE --name base:latest --shared`'
+        : '`sandtrail image ls` lists them, `sandtrail image import FILE --name REF` makes one',
   })
 }
 

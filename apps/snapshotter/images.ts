@@ -10,6 +10,7 @@ import {
   imageScopes,
   isId,
   Rejected,
+  snapshotAggregate,
 } from '#libs/domain'
 import { type Claim, findClaim, load, type Queryable, type TimerToSet } from '#libs/event-store'
 import { newCommandId, type Snapshotter, systemCommand } from './context.js'
@@ -40,6 +41,11 @@ export async function findVisibleImageId(db: Queryable, tenant: string, ref: str
 async function findIn(db: Queryable, scopes: readonly string[], ref: string): Promise<ImageId> {
   if (isId('im', ref)) return ref
   for (const scope of scopes) {
+    if (isId('sn', ref)) {
+      const { state } = await load(db, snapshotAggregate, ref, { tenant: scope })
+      if (state.status === 'completed') return state.imageId
+      continue
+    }
     const holder = await findClaim(db, scope, 'image-name', ref)
     if (isId('im', holder)) return holder
   }

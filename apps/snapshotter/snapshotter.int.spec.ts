@@ -233,6 +233,7 @@ test('a snapshot of a running sandbox is completed together with its image', asy
   expect(await ground.ask('snapshot', 'list', { sandboxId })).toMatchObject({
     snapshots: [{ snapshotId, imageId }],
   })
+  expect(await ground.ask('image', 'remove', { image: snapshotId })).toMatchObject({ imageId })
   await ground.lose(worker)
 })
 

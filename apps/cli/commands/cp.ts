@@ -20,6 +20,12 @@ import { progress } from '../print.js'
 type Place = { sandbox: string; path: string }
 
 export async function cp(source: string, target: string): Promise<void> {
+  if (source === '-' || target === '-') {
+    throw usage(
+      'cp copies files, not streams',
+      'pipe a tar instead: `sandtrail exec SANDBOX -- tar -c PATH > FILE`; a file called - is ./-',
+    )
+  }
   const from = remotePlace(source)
   const to = remotePlace(target)
   if ((from === null) === (to === null)) {
@@ -53,12 +59,20 @@ if [ -d "$dir/$name" ] && [ ! -L "$dir/$name" ] && [ -d "$tmp/$2" ]; then cp -a 
 
 async function copyIn(api: Api, source: string, { sandbox, path: target }: Place): Promise<void> {
   const local = resolve(source)
-  await lstat(local)
+  await existing(local)
   const name = basename(local)
   const argv = ['sh', '-c', UNPACK, 'sh', target, name, temporaryName()]
   const pack = tar(['-c', '-f', '-', '-C', dirname(local), '--', `./${name}`])
   await both(pack.done, runRemote(api, sandbox, argv, pack.output, null))
   progress(`copied ${source}`)
+}
+
+/** @throws Rejected NOT_FOUND when there is nothing at the path here */
+async function existing(local: string): Promise<void> {
+  if (await lstat(local).catch(() => null)) return
+  throw new Rejected('NOT_FOUND', `there is nothing at ${local} here`, {
+    hint: 'a path in a sandbox is written SANDBOX:/path',
+  })
 }
 
 async function copyOut(api: Api, { sandbox, path: source }: Place, target: string): Promise<void> {
