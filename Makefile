@@ -17,7 +17,7 @@ build: setup ## compile to dist/
 up: build ## start the system here, or what is missing of it
 	@$(SYSTEM) up
 
-down: ## stop it and leave nothing behind
+down: ## stop it, no process or mount stays; its data does, for the next up
 	@[[ ! -x $(NODE) ]] || $(SYSTEM) down
 
 tenants: ## bring the broker's accounts to the table of tenants; ROTATE=name gives one a new password

@@ -65,17 +65,21 @@ test('files and directories are copied both ways', async () => {
 test.each([
   ['exec', 'exec cli -- sh -c'],
   ['run', 'run --tag reader=gone -- sh -c'],
-])('the program of %s does not outlive its reader', async (_, args) => {
-  const program = `${join(ROOT, 'bin', 'sandtrail')} ${args} 'while :; do echo y; sleep 0.1; done' | head -n 1`
-  const child = spawn('sh', ['-c', program], { env: { ...process.env, ...system.env }, stdio: 'ignore' })
-  await new Promise((resolve) => child.on('close', resolve))
-  await until(async () => {
-    const { execs } = await system.json<{ execs: { state: string; argv: string[] }[] }>('describe', sandbox)
-    const living = await system.json<unknown[]>('ps', '--tag', 'reader=gone')
-    const open = execs.filter(({ state, argv }) => state !== 'ended' && argv.join().includes('echo y'))
-    return open.length + living.length === 0
-  })
-}, 60_000)
+])(
+  'the program of %s does not outlive its reader',
+  async (_, args) => {
+    const program = `${join(ROOT, 'bin', 'sandtrail')} ${args} 'while :; do echo y; sleep 0.1; done' | head -n 1`
+    const child = spawn('sh', ['-c', program], { env: { ...process.env, ...system.env }, stdio: 'ignore' })
+    await new Promise((resolve) => child.on('close', resolve))
+    await until(async () => {
+      const { execs } = await system.json<{ execs: { state: string; argv: string[] }[] }>('describe', sandbox)
+      const living = await system.json<unknown[]>('ps', '--tag', 'reader=gone')
+      const open = execs.filter(({ state, argv }) => state !== 'ended' && argv.join().includes('echo y'))
+      return open.length + living.length === 0
+    })
+  },
+  60_000,
+)
 
 test('an interrupt goes to the program', async () => {
   const child = spawn(

@@ -17,9 +17,9 @@ export function parseDuration(text: string): number {
   return Math.round(units.reduce((sum, ms) => sum + ms, 0))
 }
 
-/** `256m`, `1g`, `512MiB`, or plain bytes. Units are powers of 1024, as docker's. */
+/** `256m`, `1g`, `512MiB`, `256Mi`, or plain bytes. Units are powers of 1024, as docker's. */
 export function parseSize(text: string): number {
-  const [, count, unit] = /^(\d+(?:\.\d+)?)([bkmgt])?(?:i?b)?$/i.exec(text) ?? []
+  const [, count, unit] = /^(\d+(?:\.\d+)?)(?:([bkmgt])i?b?)?$/i.exec(text) ?? []
   if (count === undefined) {
     throw usage(`${JSON.stringify(text)} is not a size`, 'write it like 256m or 1g')
   }

@@ -67,6 +67,7 @@ function addSandboxCommands(program: Command): void {
     .option('-t, --tty', 'give the command a terminal')
     .option('-d, --detach', 'print the id of the sandbox and return')
     .option('--keep', 'leave the sandbox running when the command has ended')
+    .option('--rm', 'without effect: the sandbox ends with its command anyway')
     .passThroughOptions()
     .action(async (command: string[], flags) =>
       (await import('./commands/run.js')).run(words(command), flags),
@@ -117,6 +118,18 @@ function addSandboxCommands(program: Command): void {
     .argument('<sandbox...>')
     .option('--no-wait', 'do not wait for the end')
     .action(async (sandboxes, flags) => (await import('./commands/rm.js')).rm(sandboxes, flags))
+  for (const other of ['stop', 'kill', 'delete']) {
+    program
+      .command(other, { hidden: true })
+      .argument('[word...]')
+      .allowUnknownOption()
+      .action(() => {
+        throw usage(
+          `there is no command ${other}`,
+          '`sandtrail rm SANDBOX` ends a sandbox; its history stays',
+        )
+      })
+  }
   program
     .command('snapshot')
     .description('snapshot the filesystem and print the id of the snapshot, which is an image')
@@ -199,11 +212,13 @@ function addStoreCommands(program: Command): void {
     .action(async (file, flags) => (await images()).importImage(file, flags))
   image
     .command('ls')
+    .description('list images, those of the platform too')
     .addOption(output())
     .action(async (flags) => (await images()).listImages(flags))
   image
     .command('rm')
-    .argument('<image>')
+    .description('remove an image; sandboxes that run from it go on')
+    .argument('<image>', 'name or id, or id of its snapshot')
     .option('--shared', 'one that is for all tenants; for operators')
     .action(async (reference, flags) => (await images()).removeImage(reference, flags))
 
@@ -216,10 +231,12 @@ function addStoreCommands(program: Command): void {
     .action(async (name) => (await volumes()).createVolume(name))
   volume
     .command('ls')
+    .description('list volumes')
     .addOption(output())
     .action(async (flags) => (await volumes()).listVolumes(flags))
   volume
     .command('versions')
+    .description('the versions of a volume')
     .argument('<volume>')
     .addOption(output())
     .action(async (reference, flags) => (await volumes()).listVersions(reference, flags))
@@ -238,6 +255,7 @@ function addStoreCommands(program: Command): void {
     .action(async (sandbox, reference) => (await volumes()).reload(sandbox, reference))
   volume
     .command('rm')
+    .description('remove a volume that no sandbox mounts')
     .argument('<volume>')
     .action(async (reference) => (await volumes()).removeVolume(reference))
 }
@@ -254,10 +272,12 @@ function addServerCommands(program: Command): void {
     .action(async (name, flags) => (await tokens()).createToken(name, flags))
   token
     .command('ls')
+    .description('list tokens, without their secrets')
     .addOption(output())
     .action(async (flags) => (await tokens()).listTokens(flags))
   token
     .command('revoke')
+    .description('refuse a token from now on')
     .argument('<id>')
     .action(async (id) => (await tokens()).revokeToken(id))
   program
@@ -278,6 +298,7 @@ function addOperatorCommands(program: Command): void {
   const workers = () => import('./commands/worker.js')
   worker
     .command('ls')
+    .description('list workers and what they carry')
     .addOption(output())
     .action(async (flags) => (await workers()).listWorkers(flags))
   worker
@@ -313,6 +334,7 @@ function addOperatorCommands(program: Command): void {
   const letters = () => import('./commands/dead-letter.js')
   letter
     .command('ls')
+    .description('list them')
     .addOption(output())
     .action(async (flags) => (await letters()).listDeadLetters(flags))
   letter
@@ -337,11 +359,11 @@ function withSandboxFlags(command: Command): Command {
     .option('--image <image>', 'name or id of an image, or id of a snapshot (default: base:latest)')
     .addOption(repeatable('-v, --volume <mount>', 'NAME:/path[:ro] or NAME@VERSION:/path:ro'))
     .addOption(repeatable('-e, --env <K=V>', 'K alone takes the value from here'))
-    .option('--timeout <duration>', 'lifetime: 30s, 5m, 1h (default 5m)', parseDuration)
+    .option('--timeout <duration>', 'lifetime: 30s, 5m, 1h, at most 24h (default 5m)', parseDuration)
     .option('--idle-timeout <duration>', 'end it after so long without activity', parseDuration)
     .option('--cpu <cores>', 'cores, like 0.5 (default 0.125)', parseCpu)
     .option('--memory <size>', '256m, 1g (default 128m)', parseSize)
-    .option('--disk <size>', 'disk that is reserved (default 1g)', parseSize)
+    .option('--disk <size>', 'disk that is reserved (default 1g); not a limit', parseSize)
     .addOption(new Option('--network <network>', 'none or open').choices(['none', 'open']).default('none'))
     .option('--name <name>', 'unique among the living ones')
     .addOption(repeatable('--tag <K=V>', 'a tag'))

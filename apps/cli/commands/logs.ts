@@ -1,11 +1,18 @@
 import { once } from 'node:events'
 import { Api, path } from '../api.js'
 import { followOutput } from '../attach/follow-output.js'
+import { usage } from '../failure.js'
 import { note } from '../print.js'
 import type { Sandbox } from '../types.js'
 
 /** What the main command wrote, each stream to its own here. */
 export async function logs(sandbox: string, flags: { follow?: boolean }): Promise<void> {
+  if (sandbox.startsWith('ex-')) {
+    throw usage(
+      `${sandbox} is an exec; logs are of a main command`,
+      `\`sandtrail attach ${sandbox}\` shows its output`,
+    )
+  }
   const api = Api.fromEnvironment()
   // Its name is free as soon as it has ended; the rest of its output is asked for by id.
   const { sandboxId } = await api.json<Sandbox>('GET', path`/v1/sandboxes/${sandbox}`)
