@@ -3,12 +3,13 @@
 import { open, readFile, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
+/** Mode 0600. */
 export async function writeDurably(path: string, content: string | Buffer): Promise<void> {
   const beside = `${path}.new`
   const file = await open(beside, 'w', 0o600)
   try {
     await file.writeFile(content)
-    await file.sync()
+    await file.datasync()
   } finally {
     await file.close()
   }

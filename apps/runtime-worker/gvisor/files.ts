@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { lstat, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SandboxId } from '#libs/domain'
-import { writeDurably } from '../host/durable.js'
+import { writeDurably } from '#libs/storage'
 import type { ProcessIdentity } from '../host/process.js'
 import type { MountedVolume } from '../runtime.js'
 

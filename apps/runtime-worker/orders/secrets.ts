@@ -6,8 +6,8 @@ import { z } from 'zod'
 import type { SealedSecrets } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import { createSealKey, type KeyPair, openSealed } from '#libs/messaging'
+import { writeDurably } from '#libs/storage'
 import type { ExecSecrets } from '../execs/execs.js'
-import { writeDurably } from '../host/durable.js'
 
 const secrets = z.strictObject({ env: z.record(z.string(), z.string()), stdin: z.base64().optional() })
 

@@ -6,7 +6,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { SandboxId } from '#libs/domain'
-import { writeDurably } from '../host/durable.js'
+import { writeDurably } from '#libs/storage'
 
 const KEEP_MS = 24 * 3_600_000
 
