@@ -3,7 +3,7 @@ SHELL := /bin/bash
 NODE := .tools/node/bin/node
 SYSTEM := $(NODE) scripts/system/main.mjs
 .DEFAULT_GOAL := help
-.PHONY: help setup build up down tenants status demo dev test check bench soak clean
+.PHONY: help setup build up down tenants status demo dev test check bench sim soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -41,7 +41,11 @@ check: setup ## format, lint, types, import directions, API descriptions, compos
 bench: build ## figures against baselines of the same run, into .sandtrail/bench.json
 	@$(NODE) --conditions=source --import tsx bench/main.ts
 
-soak: build ## the main job again and again, S=seconds (600); then every fault, FAULTS=seconds (7200) SEED=n
+sim: setup ## the control plane in virtual time, RUNS=n seeds (1000); SEED=n repeats one and tells all
+	@$(if $(SEED),SIM_SEED=$(SEED)) SIM_RUNS=$(or $(RUNS),1000) $(NODE) --conditions=source test/sim/main.mjs
+
+soak: build ## new seeds of the simulation and the main job, S=seconds of each (600); then every fault, FAULTS=seconds (7200) SEED=n
+	@SIM_FROM=$$(date +%s) SIM_RUNS=1000000 SIM_SECONDS=$(or $(S),600) $(NODE) --conditions=source test/sim/main.mjs
 	@$(SYSTEM) soak $(S)
 	@$(NODE) --conditions=source --import tsx test/faults/main.ts $(or $(FAULTS),7200) $(SEED)
 

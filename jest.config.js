@@ -12,4 +12,6 @@ export default {
   globalSetup: '<rootDir>/test/setup/global-setup.mjs',
   globalTeardown: '<rootDir>/test/setup/global-teardown.mjs',
   testTimeout: 30_000,
+  // Of tests that say so: each starts a process that takes a core.
+  maxConcurrency: 2,
 }

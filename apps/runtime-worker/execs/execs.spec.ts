@@ -55,6 +55,7 @@ function newExecs(dir = mkdtempSync(join(root, 'sandbox-'))) {
     journal,
     spool: new Spool(join(dir, 'spool'), SPOOL_LIMITS),
     log: createLog('test', 'fatal'),
+    mayHaveForgotten: () => false,
     onMainEnded() {},
     onActivity() {},
   })

@@ -70,6 +70,8 @@ export interface ExecsContext {
   journal: Journal
   spool: Spool
   log: Log
+  /** The power was cut since: what the journal does not know may have been written, and have run. */
+  mayHaveForgotten(): boolean
   onMainEnded(ending: ExecEndingReport): void
   /** An exec began or ended: the sandbox's idle time is counted anew. */
   onActivity(): void
@@ -113,7 +115,7 @@ export class Execs {
     execStageSeconds.observe({ stage: 'intent' }, secondsSince(begunMs))
     failpoint('exec-intended')
     if (this.agent !== null) this.launch(exec, this.agent)
-    else if (journal.state.cause !== null) this.refuse(exec, 'SANDBOX_GONE', GONE)
+    else if (journal.state.cause !== null) this.turnAway(exec)
   }
 
   /** An exec that has not been sent by now never will be. False: it is not known here, and never will start. */
@@ -121,6 +123,10 @@ export class Execs {
     const { journal } = this.context
     const memory = journal.state.execs.get(key)
     if (memory === undefined) {
+      if (this.context.mayHaveForgotten()) {
+        journal.report({ kind: 'exec-ended', execId: key as ExecId, ending: FORGOTTEN })
+        return true
+      }
       journal.append({ kind: 'exec-cancelled', execId: key })
       await journal.sync()
       return false
@@ -202,7 +208,7 @@ export class Execs {
   /** The sandbox ends: what waits never starts. */
   refuseWaiting(): void {
     for (const exec of [...this.open.values()]) {
-      if (!this.wasSent(exec)) this.refuse(exec, 'SANDBOX_GONE', GONE)
+      if (!this.wasSent(exec)) this.turnAway(exec)
     }
   }
 
@@ -273,7 +279,7 @@ export class Execs {
   private launch(exec: OpenExec, agent: AgentSession): void {
     if (exec.launch !== null || !this.open.has(exec.key)) return
     if (this.context.journal.state.cause !== null) {
-      this.refuse(exec, 'SANDBOX_GONE', GONE)
+      this.turnAway(exec)
       return
     }
     exec.launch = this.send(exec, agent).catch((error) => {
@@ -423,6 +429,12 @@ export class Execs {
     this.close(exec, { kind: 'failed', exitCode: 125, code, message })
   }
 
+  /** Its sandbox ends, and as far as is known here it has not started. */
+  private turnAway(exec: OpenExec): void {
+    if (this.context.mayHaveForgotten()) this.close(exec, FORGOTTEN)
+    else this.refuse(exec, 'SANDBOX_GONE', GONE)
+  }
+
   private lose(exec: OpenExec, mayHaveRun: boolean, reason: string): void {
     this.close(exec, { kind: 'lost', mayHaveRun, reason })
   }
@@ -464,5 +476,6 @@ function secondsSince(ms: number): number {
   return (performance.now() - ms) / 1000
 }
 
+const FORGOTTEN: ExecEndingReport = { kind: 'lost', mayHaveRun: true, reason: 'the host has been restarted' }
 const GONE = 'its sandbox ended before it started'
 const TOO_LATE = 'it had not started when its time to start was over'

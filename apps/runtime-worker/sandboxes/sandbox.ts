@@ -84,6 +84,7 @@ export class Sandbox implements FactSource {
       journal: this.journal,
       spool: deps.spool,
       log: this.log,
+      mayHaveForgotten: () => record.bootId !== bootId(),
       onMainEnded: (ending) => this.end(causeFromMain(ending)),
       onActivity: () => this.lifetime?.touch(),
     })

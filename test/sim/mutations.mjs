@@ -1,0 +1,136 @@
+/**
+ * Bugs to plant in the source as it is loaded, one at a time: a simulation that does not find them is decoration
+ * (sim.spec.ts). Each must match once, so that it is looked at when its code changes.
+ */
+
+/** @type {Record<string, {file: string, find: string, replace: string}>} */
+export const MUTATIONS = {
+  'an acknowledgement of facts is dropped': {
+    file: 'apps/runtime-worker/outbox/outbox.ts',
+    find: `journal.appendLater({ kind: 'accepted', to: acceptedTo })`,
+    replace: '',
+  },
+  'facts are dropped when they cannot be sent': {
+    file: 'apps/runtime-worker/outbox/outbox.ts',
+    find: `      // Once per outage:`,
+    replace: `      journal.append({ kind: 'accepted', to: facts.at(-1)!.factSeq })\n      // Once per outage:`,
+  },
+  'a journal is not synced': {
+    file: 'apps/runtime-worker/sandboxes/append-log.ts',
+    find: `    if (this.inFlight === null) return this.startSync()`,
+    replace: `    if (this.path !== '') return Promise.resolve()\n    if (this.inFlight === null) return this.startSync()`,
+  },
+  'a tombstone is not looked at': {
+    file: 'apps/runtime-worker/sandboxes/registry.ts',
+    find: `    if (this.tombstones.has(sandboxId, epoch) || (known !== undefined && known.epoch >= epoch))`,
+    replace: `    if (known !== undefined && known.epoch >= epoch)`,
+  },
+  'a second delivery of a create is a second create': {
+    file: 'apps/runtime-worker/sandboxes/registry.ts',
+    find: `(known !== undefined && known.epoch >= epoch))`,
+    replace: `(known !== undefined && known.epoch > epoch))`,
+  },
+  'after a restart the agent is not asked': {
+    file: 'apps/runtime-worker/execs/execs.ts',
+    find: `if (memory.phase === 'intended') {`,
+    replace: `if (memory.phase !== 'closed') {`,
+  },
+  'an exec that was sent is told never to have run': {
+    file: 'apps/runtime-worker/execs/execs.ts',
+    find: `this.lose(exec, this.wasSent(exec), reason)`,
+    replace: `this.lose(exec, false, reason)`,
+  },
+  'output that comes again is written again': {
+    file: 'apps/runtime-worker/spool/output-stream.ts',
+    find: `const fresh = data.subarray(end - offset)`,
+    replace: `const fresh = data`,
+  },
+  'after a power cut the journal is believed': {
+    file: 'apps/runtime-worker/sandboxes/sandbox.ts',
+    find: `mayHaveForgotten: () => record.bootId !== bootId()`,
+    replace: `mayHaveForgotten: () => false`,
+  },
+  'an agent starts again what it knows': {
+    file: 'test/sim/guest.ts',
+    find: `    if (known) return this.outcome(known)\n    // The main`,
+    replace: `    // The main`,
+  },
+  'nobody stops what should not be there': {
+    file: 'apps/scheduler/heartbeat.ts',
+    find: `...forUnwanted(heartbeat, live)]`,
+    replace: `]`,
+  },
+  'a stop that was sent without a tenant': {
+    file: 'apps/scheduler/heartbeat.ts',
+    find: `stopOrder(tenant, sandboxId, epoch, 'ended')`,
+    replace: `stopOrder('', sandboxId, epoch, 'ended')`,
+  },
+  'an ended exec keeps its slot': {
+    file: 'apps/scheduler/reports.ts',
+    find: `if (state.status === 'ended') request.execSlot = { action: 'release', execId }`,
+    replace: '',
+  },
+  'a lost commit is taken for a good one': {
+    file: 'libs/event-store/append.ts',
+    find: `return settleLostCommit(db, row, versions, broken)`,
+    replace: `return { outcome: 'appended', versions }`,
+  },
+  'a command is accepted before the commit': {
+    file: 'libs/event-store/append.ts',
+    find: `    await tx.query(refusal === null ? 'commit' : 'rollback')`,
+    replace: `    tx.query(refusal === null ? 'commit' : 'rollback').catch(() => {})`,
+  },
+  'a command id is not looked at': {
+    file: 'libs/event-store/append.ts',
+    find: `(isNew ? null : { outcome: 'duplicate', stored: {} })`,
+    replace: `(isNew ? null : null)`,
+  },
+  'a rejection is not stored': {
+    file: 'libs/command-handling/handle.ts',
+    find: `return { accepted: await reject(db, command, error, at, onCommitted), isNew: false }`,
+    replace: `throw error`,
+  },
+  'the closing of a sandbox is not a fence for execs': {
+    file: 'apps/scheduler/exec-commands.ts',
+    find: `epoch: sandbox.epoch, open: true }`,
+    replace: `epoch: sandbox.epoch, open: false }`,
+  },
+  'a lost sandbox keeps its reservation': {
+    file: 'apps/scheduler/lost-sandboxes.ts',
+    find: `        reservation: { action: 'release', sandboxId },\n`,
+    replace: '',
+  },
+  'an ended sandbox keeps its name': {
+    file: 'apps/scheduler/reports.ts',
+    find: `      request.claims = { release: claimsOf(state.spec.name, sandboxId) }\n`,
+    replace: '',
+  },
+  'a sandbox may end twice': {
+    file: 'libs/domain/sandbox/decide.ts',
+    find: `    if (state.by !== 'SandboxLost' || state.lateReport) return []\n`,
+    replace: `    if (state.lateReport) return []\n`,
+  },
+  'the execs of a lost sandbox are forgotten': {
+    file: 'apps/scheduler/orphaned-execs.ts',
+    find: `      else await endOrphans(scheduler, tx, event)`,
+    replace: '',
+  },
+  'the sequencer does not wait for older transactions': {
+    file: 'libs/event-store/ledger/sequencer.ts',
+    find: `xmin >= this.candidate.xid`,
+    replace: `xmin >= 0n`,
+  },
+}
+
+const name = process.env.SIM_MUTATION
+if (name && !Object.hasOwn(MUTATIONS, name)) throw new Error(`no mutation is called ${name}`)
+
+/** @param {string} path @param {string} text the source as it stands */
+export function mutate(path, text) {
+  const mutation = name ? MUTATIONS[name] : undefined
+  if (mutation?.file !== path) return text
+  if (text.split(mutation.find).length !== 2) {
+    throw new Error(`mutation "${name}" must match once in ${path}: the code has changed, so change the mutation`)
+  }
+  return text.replace(mutation.find, () => mutation.replace)
+}

@@ -1,0 +1,73 @@
+import type { Postgres } from '../server.js'
+import type { Row } from '../tables.js'
+import { result, type Statements } from './statement.js'
+
+export const keyOf = (stream: unknown, version: unknown) => JSON.stringify([stream, version])
+
+/** An event with its position, as every reader selects it. */
+function placed(server: Postgres, event: Row): Row {
+  const entry = server.tables.ledger.rows.get(String(event.seq))
+  return { ...event, at: new Date(Number(event.at)), position: entry ? String(entry.position) : null }
+}
+
+export const events: Statements = [
+  [
+    /select h\.stream, h\.version, h\.hash/,
+    ({ server, values: [streams] }) => {
+      const heads = (streams as string[]).map((stream) => server.byStream.get(stream)?.at(-1))
+      return result(heads.filter((head) => head !== undefined))
+    },
+  ],
+  [
+    /insert into events/,
+    ({ server, tx, values: [json] }) => {
+      const { events } = server.tables
+      const given = JSON.parse(String(json)) as Record<string, string>[]
+      for (const { stream, version } of given) tx.lock(events, keyOf(stream, version))
+      const inserted: object[] = []
+      for (const event of given) {
+        const { stream, version } = event
+        const key = keyOf(stream, version)
+        if (tx.get(events, key)) continue
+        const bytes = (hex: string | null | undefined) => (hex == null ? null : Buffer.from(hex, 'hex'))
+        tx.put(events, key, {
+          ...event,
+          at: Date.parse(String(event.at)),
+          sealed: bytes(event.sealed),
+          prev_hash: bytes(event.prev_hash),
+          hash: bytes(event.hash),
+          seq: server.nextval('events_seq'),
+        })
+        inserted.push({ stream, version })
+      }
+      return result(inserted)
+    },
+  ],
+  [
+    /where e\.stream = \$1 and e\.version >= \$2/,
+    ({ server, values: [stream, from, limit] }) => {
+      const rows = (server.byStream.get(String(stream)) ?? []).filter(
+        (event) => Number(event.version) >= Number(from),
+      )
+      return result(rows.slice(0, Number(limit)).map((event) => placed(server, event)))
+    },
+  ],
+  [
+    /from ledger l\s+cross join lateral/,
+    ({ server, values: [after, until, types] }) => {
+      const rows: Row[] = []
+      for (const entry of entriesAfter(server, Number(after))) {
+        if (Number(entry.position) > Number(until)) break
+        const event = server.tables.events.rows.get(keyOf(entry.stream, entry.version))!
+        if (types === null || (types as unknown[]).includes(event.type))
+          rows.push({ ...placed(server, event), page_bytes: '0' })
+      }
+      return result(rows)
+    },
+  ],
+]
+
+/** Rows of the ledger in order of position. They are inserted in that order. */
+export function* entriesAfter(server: Postgres, position: number): Generator<Row> {
+  for (const entry of server.tables.ledger.rows.values()) if (Number(entry.position) > position) yield entry
+}
