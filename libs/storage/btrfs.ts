@@ -73,28 +73,24 @@ export async function deleteSubvolume(path: string): Promise<void> {
   try {
     await runTool('btrfs', ['subvolume', 'delete', path])
   } catch (error) {
-    const nested = await subvolumesIn(path)
-    if (nested.length === 0) throw error
-    await deleteNested(path, nested)
+    if (!(await hasSubvolumes(path))) throw error
+    await deleteNested(path)
     if (await isSubvolume(path)) await runTool('btrfs', ['subvolume', 'delete', path])
   }
 }
 
-async function deleteNested(path: string, nested: number[]): Promise<void> {
-  try {
-    for (const id of nested) await deleteSubvolumeById(path, id)
-  } catch {
-    // btrfs wants the path of what it deletes, and has none for what lies deeper than a path can be long. rm has no
-    // such limit, and an empty subvolume goes like a directory; it only takes longer.
-    await runTool('rm', ['-rf', '--', path])
-  }
+/** Each from its own directory, by `find`, which neither follows symlinks nor minds names that are no UTF-8. */
+async function deleteNested(path: string): Promise<void> {
+  await runTool('find', [...subvolumesBelow(path), '-execdir', 'btrfs', 'subvolume', 'delete', '{}', ';'])
+  // btrfs has no path for what lies deeper than a path can be long. rm has no such limit, and an empty subvolume goes
+  // like a directory; it only takes longer.
+  if (await hasSubvolumes(path)) await runTool('rm', ['-rf', '--', path])
 }
 
 /** Deletes what stands at a path of ours, whether file, directory or subvolume. */
 export async function deleteTree(path: string): Promise<void> {
   if (await isSubvolume(path)) return deleteSubvolume(path)
-  const nested = await subvolumesIn(path).catch(() => [])
-  if (nested.length > 0) await deleteNested(path, nested)
+  if (await hasSubvolumes(path).catch(() => false)) await deleteNested(path)
   await rm(path, { recursive: true, force: true })
 }
 
@@ -113,23 +109,13 @@ export async function namesIn(dir: string): Promise<string[]> {
   }
 }
 
-/**
- * Ids of the subvolumes in a directory that no guest can reach any more, deepest first. Ids, because a guest may have
- * moved a subvolume below names that are no UTF-8, or so deep that no path leads there; `find` goes there step by
- * step and does not follow symlinks.
- */
-async function subvolumesIn(path: string): Promise<number[]> {
-  const among = [path, '-mindepth', '1', '-depth', '-type', 'd', '-inum', '256']
-  const found = await runTool('find', [
-    ...among,
-    '-execdir',
-    'btrfs',
-    'inspect-internal',
-    'rootid',
-    '{}',
-    ';',
-  ])
-  return found.split('\n').filter(Boolean).map(Number)
+/** Deepest first. */
+function subvolumesBelow(path: string): string[] {
+  return [path, '-mindepth', '1', '-depth', '-type', 'd', '-inum', '256']
+}
+
+async function hasSubvolumes(path: string): Promise<boolean> {
+  return (await runTool('find', [...subvolumesBelow(path), '-printf', 'x', '-quit'])) !== ''
 }
 
 /** Where a path of ours leads; kept here so that only ids and fixed names are ever joined. */
