@@ -25,9 +25,15 @@ export function failpoint(name: Failpoint): void {
   if (trap.left > 0) return
   const { action } = trap
   trap = null
-  // Past the log's own buffer: it may be the last that is heard of this process.
-  writeSync(2, `${JSON.stringify({ failpoint: name, action })}\n`)
+  tell(name, action)
   act(name, action)
+}
+
+/** Past the log's own buffer: it may be the last that is heard of this process. Nobody listening changes nothing. */
+function tell(name: Failpoint, action: Action): void {
+  try {
+    writeSync(2, `${JSON.stringify({ failpoint: name, action })}\n`)
+  } catch {} // A pipe that is full or closed.
 }
 
 function act(name: Failpoint, action: Action): void {
