@@ -61,12 +61,18 @@ export async function unpack(
 ): Promise<Unpacked> {
   const chunks = archive[Symbol.asyncIterator]()
   const head = await firstBytes(chunks)
-  // A process group of its own is not needed: bubblewrap dies with us, and the pid namespace with bubblewrap.
-  const tar = spawn('bwrap', [...jail(target), 'tar', ...tarArgs(head)], { env: TOOL_ENV, stdio: 'pipe' })
+  // A group of its own: a child of bubblewrap that is not yet bound to die with it would be left, with our pipes.
+  const command = [...jail(target), 'tar', ...tarArgs(head)]
+  const tar = spawn('bwrap', command, { env: TOOL_ENV, stdio: 'pipe', detached: true })
+  const end = () => {
+    if (tar.pid !== undefined && tar.exitCode === null && tar.signalCode === null) {
+      process.kill(-tar.pid, 'SIGKILL')
+    }
+  }
   const stop: Stop = { error: null }
   const kill = (error: SandtrailError) => {
     stop.error ??= error
-    tar.kill('SIGKILL')
+    end()
   }
   const timer = setTimeout(
     () =>
@@ -114,7 +120,7 @@ export async function unpack(
     return sum
   } finally {
     clearTimeout(timer)
-    tar.kill('SIGKILL')
+    end()
     await isDown
   }
 }
