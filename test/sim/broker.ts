@@ -166,8 +166,10 @@ export class Broker {
           const handle = () => {
             const context = contextOf(subject, headers, 1)
             world.trace.add('serve', server.process.name, subject, text.length)
-            void reply(world, server.handle(JSON.parse(text), context)).then((bytes) =>
-              answer(() => decode(bytes, resolve, reject)),
+            void reply(world, server.handle(JSON.parse(text), context)).then(
+              (bytes) =>
+                // The dead say nothing.
+                server.process.state !== 'dead' && answer(() => decode(bytes, resolve, reject)),
             )
           }
           world.after(weather.latencyMs(), handle, server.process)
@@ -191,7 +193,8 @@ export class Broker {
       const context = contextOf(message.subject, message.headers, message.deliveries)
       world.trace.add('deliver', server.process.name, message.subject, message.deliveries)
       const acknowledge = () => {
-        if (this.reaches(server.process) && !weather.loses()) this.queue.delete(message)
+        const isHeard = server.process.state !== 'dead' && this.reaches(server.process) && !weather.loses()
+        if (isHeard) this.queue.delete(message)
       }
       server.handle(JSON.parse(message.text), context).then(acknowledge, (error: unknown) => {
         if (error instanceof Rejected) acknowledge()

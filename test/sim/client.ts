@@ -82,13 +82,15 @@ export class Client {
     const created = await this.send('create', this.sandbox())
     if (!created || !('ok' in created)) return
     const { sandboxId } = created
-    const execs = Array.from({ length: random.int(0, 4) }, async () => {
+    const execs = Array.from({ length: random.int(0, 6) }, async () => {
       await this.wait(random.between(0, 6_000))
       await this.runExec(sandboxId)
     })
     if (random.chance(0.5)) await Promise.all(execs)
     if (random.chance(0.6)) {
-      await this.wait(random.between(0, 4_000))
+      await this.wait(random.between(0, 12_000))
+      // One more exec races with the end.
+      if (random.chance(0.4)) execs.push(this.runExec(sandboxId))
       await this.send('terminate', { sandboxId })
     }
     await Promise.all(execs)
@@ -98,7 +100,7 @@ export class Client {
     const { random } = this.world
     const argv = random.chance(0.1)
       ? MISSING
-      : program(random.int(0, 5_000), random.int(0, 3), random.int(0, 200))
+      : program(random.int(0, random.pick([300, 4_000, 20_000])), random.int(0, 3), random.int(0, 200))
     const waitMs = random.chance(0.2) ? 3_000 : 0
     const timeoutMs = random.chance(0.2) ? random.int(100, 5_000) : null
     const accepted = await this.send('exec', { sandboxId, argv, waitMs, timeoutMs })
@@ -117,7 +119,7 @@ export class Client {
       command: random.chance(0.4)
         ? program(random.int(500, 20_000), random.int(0, 2), random.int(0, 50))
         : null,
-      timeoutMs: random.chance(0.4) ? random.int(1_000, 20_000) : null,
+      timeoutMs: random.chance(0.25) ? random.int(1_000, 20_000) : null,
       idleTimeoutMs: random.chance(0.2) ? random.int(1_000, 10_000) : null,
       memoryBytes: random.pick([128, 256, 1_024]) * MIB,
     }

@@ -24,6 +24,8 @@ export const SUDDEN = [
   'guest-silent',
   'clock-jumps',
 ] as const
+/** What the worker's journal is there for. */
+const OF_INTEREST = new Set<Sudden>(['kill-worker', 'power-cut'])
 export type Sudden = (typeof SUDDEN)[number]
 
 export class Climate {
@@ -33,7 +35,10 @@ export class Climate {
   readonly sudden: Sudden[]
   /** Between two sudden faults, on average. */
   readonly everyMs: number
-  private readonly p: Record<'lost' | 'doubled' | 'late' | 'slowDb' | 'broken' | 'uncreated' | 'left', number>
+  private readonly p: Record<
+    'lost' | 'doubled' | 'late' | 'slowDb' | 'broken' | 'uncreated' | 'left' | 'deaf',
+    number
+  >
 
   constructor(private readonly random: Random) {
     const often = (most: number) => (random.chance(0.5) ? random.next() * most : 0)
@@ -45,9 +50,12 @@ export class Climate {
       broken: often(0.03),
       uncreated: often(0.3),
       left: often(0.3),
+      deaf: often(0.15),
     }
-    this.sudden = SUDDEN.filter(() => random.chance(0.35))
-    this.everyMs = random.between(1_500, 8_000)
+    // Often one or two kinds alone, and then many of them.
+    const each = random.pick([0.08, 0.2, 0.5])
+    this.sudden = SUDDEN.filter((kind) => random.chance(OF_INTEREST.has(kind) ? 2 * each : each))
+    this.everyMs = random.between(600, 5_000)
   }
 
   readonly database: Weather = {
@@ -79,6 +87,7 @@ export class Climate {
     },
     failsToCreate: () => this.chance(this.p.uncreated),
     leavesSomething: () => this.chance(this.p.left),
+    losesAnswer: () => this.chance(this.p.deaf),
     agentMs: () => (this.chance(this.p.late) ? this.random.between(1, 400) : this.random.between(0.1, 3)),
   }
 

@@ -50,6 +50,8 @@ export function logOf(world: World, process: SimProcess, common: object = {}): L
       const [given, message] = typeof fields === 'string' ? [{}, fields] : [fields, text]
       const { err, ...own } = given as { err?: unknown }
       const rest = { ...common, ...own }
+      // A bug of the product, or something that the simulated world lacks: caught and logged, it would go unseen.
+      if (isBug(err)) world.violate(`${process.name}: ${message}: ${(err as Error).stack}`)
       world.trace.add(
         'log',
         process.name,
@@ -67,6 +69,11 @@ export function logOf(world: World, process: SimProcess, common: object = {}): L
     fatal: at('fatal'),
   }
   return { ...log, child: (more: object) => logOf(world, process, { ...common, ...more }) } as unknown as Log
+}
+
+function isBug(error: unknown): boolean {
+  if (error instanceof TypeError || error instanceof ReferenceError) return true
+  return error instanceof Error && error.message.startsWith('the simulation has no')
 }
 
 /** As apps/scheduler/start.ts. */

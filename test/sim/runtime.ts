@@ -19,9 +19,13 @@ export interface RuntimeWeather {
   failsToCreate(): boolean
   leavesSomething(): boolean
   agentMs(): number
+  /** Carried out, and never heard of: the request runs into its deadline. */
+  losesAnswer(): boolean
 }
 
 const AGENT_DEADLINE_MS = 10_000
+/** In so many an exec's output comes, so that a crash may fall between two. */
+const PIECES = 4
 
 export class SimRuntime implements RuntimeDriver {
   constructor(
@@ -178,6 +182,7 @@ class SimAgentSession {
           return
         }
         const answer = (settle: () => void) => {
+          if (weather.losesAnswer()) return
           const heard = () => {
             late.run = null
             settle()
@@ -209,12 +214,10 @@ class SimAgentSession {
     const { sink, onExecExit } = this.request
     const output = this.guest.outputOf(execId)
     const from = this.offsets[execId]?.stdout ?? 0
-    const half = from + Math.floor((output.length - from) / 2)
-    for (const [start, end] of [
-      [from, half],
-      [half, output.length],
-    ] as const) {
-      if (end > start) await sink.append(execId, 'stdout', start, output.subarray(start, end))
+    const piece = Math.ceil((output.length - from) / PIECES)
+    for (let at = from; at < output.length; at += piece) {
+      await sink.append(execId, 'stdout', at, output.subarray(at, at + piece))
+      await this.world.pause(this.weather.agentMs())
     }
     await onExecExit(execId, exit)
   }

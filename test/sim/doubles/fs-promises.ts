@@ -64,7 +64,7 @@ class Handle {
 export const open = (path: string, flags?: string) => answer(() => new Handle(openSync(path, flags)))
 export const rename = (from: string, to: string) => answer(() => renameSync(from, to))
 export const mkdir = (path: string) => answer(() => mkdirSync(path))
-export const readdir = (path: string) => answer(() => readdirSync(path))
+export const readdir = (path: string, options = {}) => answer(() => readdirSync(path, options))
 export const readFile = (path: string, encoding?: string) => answer(() => readFileSync(path, encoding))
 export const rm = (path: string, options = {}) => answer(() => rmSync(path, options))
 export const rmdir = (path: string) => answer(() => step().host.disk.remove(path))

@@ -142,20 +142,29 @@ export function mkdirSync(path: string): string | undefined {
   return step().host.disk.makeDirectories(path) ? path : undefined
 }
 
-export function readdirSync(path: string): string[] {
-  return [...currentProcess().host.disk.directory(path).keys()].sort()
+export function readdirSync(path: string, { withFileTypes = false } = {}) {
+  const names = [...currentProcess().host.disk.directory(path).keys()].sort()
+  if (!withFileTypes) return names
+  return names.map((name) => ({ name, parentPath: path, ...statSync(`${path}/${name}`) }))
 }
 
 export function existsSync(path: string): boolean {
   return currentProcess().host.disk.find(path) !== undefined
 }
 
-export function statSync(path: string): { size: number; mtimeMs: number; mode: number } {
+export function statSync(path: string, { throwIfNoEntry = true } = {}) {
   const node = currentProcess().host.disk.find(path)
+  if (node === undefined && !throwIfNoEntry) return undefined
   if (node === undefined) throw fsError('ENOENT', path)
-  return node instanceof Map
-    ? { size: 0, mtimeMs: 0, mode: 0o700 }
-    : { size: node.data.length, mtimeMs: node.mtimeMs, mode: 0o600 }
+  const isDirectory = node instanceof Map
+  return {
+    size: isDirectory ? 0 : node.data.length,
+    blocks: isDirectory ? 0 : Math.ceil(node.data.length / 512),
+    mtimeMs: isDirectory ? 0 : node.mtimeMs,
+    mode: isDirectory ? 0o700 : 0o600,
+    isFile: () => !isDirectory,
+    isDirectory: () => isDirectory,
+  }
 }
 
 export function rmSync(path: string, options = {}): void {

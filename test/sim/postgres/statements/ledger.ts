@@ -83,7 +83,12 @@ export const ledger: Statements = [
     /select size, note, frontier\s+from checkpoints/,
     ({ server, tx }) => {
       const rows = tx.scan(server.tables.checkpoints).sort((a, b) => Number(b.size) - Number(a.size))
-      return result(rows.slice(0, 1).map((row) => ({ ...row, size: String(row.size) })))
+      return result(
+        rows.slice(0, 1).map((row) => {
+          // A copy: the reader goes on with it.
+          return { ...row, size: String(row.size), frontier: [...(row.frontier as Buffer[])] }
+        }),
+      )
     },
   ],
   [
