@@ -4,7 +4,8 @@
  */
 
 import { appendFileSync } from 'node:fs'
-import { open, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
+import { syncPath } from '#libs/storage'
 
 interface Kinds {
   kind: string
@@ -35,13 +36,8 @@ export class UndoLog<R extends Kinds> {
   }
 
   /** Makes them survive a power cut too, which leaves nothing of a sandbox but files. */
-  async sync(): Promise<void> {
-    const file = await open(this.path, 'r')
-    try {
-      await file.datasync()
-    } finally {
-      await file.close()
-    }
+  sync(): Promise<void> {
+    return syncPath(this.path)
   }
 
   /** Marks a record: what it names is gone. Not fsynced: a lost mark only repeats an idempotent undo. */

@@ -9,7 +9,7 @@ import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { SandtrailError } from '#libs/domain'
-import { syncDirectory } from './durable.js'
+import { syncPath } from './durable.js'
 
 export interface Blob {
   sha256: string
@@ -61,8 +61,8 @@ export class FileBlobStore implements BlobStore {
       const sha256 = hash.digest('hex')
       await mkdir(join(this.dir, sha256.slice(0, 2)), { recursive: true, mode: 0o700 })
       await rename(beside, this.#path(sha256))
-      await syncDirectory(join(this.dir, sha256.slice(0, 2)))
-      await syncDirectory(this.dir)
+      await syncPath(join(this.dir, sha256.slice(0, 2)))
+      await syncPath(this.dir)
       return { sha256, bytes }
     } catch (error) {
       await rm(beside, { force: true })

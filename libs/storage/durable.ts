@@ -14,7 +14,7 @@ export async function writeDurably(path: string, content: string | Buffer): Prom
     await file.close()
   }
   await rename(beside, path)
-  await syncDirectory(dirname(path))
+  await syncPath(dirname(path))
 }
 
 /** Appends one line and syncs it. */
@@ -28,12 +28,13 @@ export async function appendDurably(path: string, line: string): Promise<void> {
   }
 }
 
-export async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
+/** Makes a file's content, or the names in a directory, survive a power cut. */
+export async function syncPath(path: string): Promise<void> {
+  const opened = await open(path, 'r')
   try {
-    await directory.sync()
+    await opened.sync()
   } finally {
-    await directory.close()
+    await opened.close()
   }
 }
 

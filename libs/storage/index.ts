@@ -1,6 +1,6 @@
 export { type Blob, type BlobStore, FileBlobStore, type StoredBlob } from './blob-store.js'
 export { blobPath, signBlobUrl, verifyBlobUrl } from './blob-url.js'
-export { writeDurably } from './durable.js'
+export { syncPath, writeDurably } from './durable.js'
 export { IMPORT_LIMITS, type ImageSourceDigest, type ImportLimits } from './images.js'
 export { KeyedLock } from './lock.js'
 export { Pool, type PoolOptions } from './pool.js'

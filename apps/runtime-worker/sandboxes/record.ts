@@ -1,9 +1,10 @@
-/** What a sandbox was asked to be: `<state>/sandboxes/<id>/record.json`, on the disk before anything of it exists. */
+/** What a sandbox was asked to be: `<state>/sandboxes/<id>/record.json`, written before anything of it exists. */
 
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { SandboxId, SandboxSpec } from '#libs/domain'
+import { syncPath } from '#libs/storage'
 
 export interface SandboxRecord {
   sandboxId: SandboxId
@@ -42,14 +43,5 @@ export function readRecord(dir: string): SandboxRecord | null {
     // Half a record was left by a power cut before its order was acknowledged.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return null
     throw error
-  }
-}
-
-async function syncPath(path: string): Promise<void> {
-  const file = await open(path, 'r')
-  try {
-    await file.sync()
-  } finally {
-    await file.close()
   }
 }
