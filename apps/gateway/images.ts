@@ -83,7 +83,7 @@ export async function importImage(
     throw fromErrorBody({
       code: view.error.code as never,
       message: view.error.message,
-      hint: null,
+      hint: `\`sandtrail history ${imageId}\` keeps what went wrong`,
       retryable: false,
     })
   }

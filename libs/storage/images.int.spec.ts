@@ -107,6 +107,22 @@ test('an archive cut off in the middle is refused', async () => {
   expect(await pool.hasImage(imageId)).toBe(false)
 })
 
+test.each<[string, Buffer, string]>([
+  ['no bytes', Buffer.alloc(0), 'This does not look like a tar archive'],
+  ['a gzip of nothing', gzipSync(''), 'it has no entries'],
+  ['an archive without entries', Buffer.alloc(10_240), 'it has no entries'],
+  ['a text', Buffer.from('hello '.repeat(200)), 'This does not look like a tar archive'],
+  ['a gzip of a text', gzipSync('hello '.repeat(200)), 'This does not look like a tar archive'],
+  ['a gzip that is none', Buffer.concat([Buffer.from([0x1f, 0x8b]), Buffer.alloc(600)]), 'unknown method'],
+])('%s is no image, and the error says why', async (_, bytes, why) => {
+  const imageId = newImage()
+  await expect(pool.importImage(imageId, chunked(bytes), digestOf(bytes))).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringContaining(why),
+  })
+  expect(await pool.hasImage(imageId)).toBe(false)
+})
+
 test('a bomb stops at the limit of the tree, and an archive of too many entries at its own', async () => {
   const bomb = gzipSync(tarOf('bomb', 'head -c 60000000 /dev/zero > zeros'))
   const small = { ...IMPORT_LIMITS, treeBytesMax: 20_000_000 }

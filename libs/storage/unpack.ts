@@ -81,7 +81,7 @@ export async function unpack(
       ),
     limits.timeoutMs,
   )
-  countEntries(tar.stdout, limits.entriesMax, kill)
+  const entries = countEntries(tar.stdout, limits.entriesMax, kill)
   let stderr = ''
   tar.stderr.setEncoding('utf8').on('data', (text: string) => {
     if (stderr.length < STDERR_BYTES_MAX) stderr += text
@@ -103,6 +103,8 @@ export async function unpack(
     ])
     if (stop.error) throw stop.error
     if (status !== 0) throw unpackFailed(stderr, status)
+    // tar takes no bytes at all for an archive too.
+    if (entries.count === 0) throw notAnArchive('it has no entries')
     await runTool('bwrap', [
       ...jail(target),
       'find',
@@ -208,21 +210,43 @@ async function feed(
 }
 
 /** `--verbose` prints one line per entry; a newline within a name is escaped. */
-function countEntries(stdout: Readable, max: number, kill: (error: SandtrailError) => void): void {
-  let entries = 0
+function countEntries(
+  stdout: Readable,
+  max: number,
+  kill: (error: SandtrailError) => void,
+): { count: number } {
+  const entries = { count: 0 }
   stdout.on('data', (chunk: Buffer) => {
-    for (const byte of chunk) if (byte === 0x0a) entries += 1
-    if (entries > max) {
+    for (const byte of chunk) if (byte === 0x0a) entries.count += 1
+    if (entries.count > max) {
       kill(new SandtrailError('PAYLOAD_TOO_LARGE', `the archive has more than ${max} entries`))
     }
   })
+  return entries
 }
 
 function unpackFailed(stderr: string, status: number | string | null): SandtrailError {
   const failed = toolFailed('tar', 'extract', stderr, status)
-  if (failed.code !== 'INTERNAL') return failed
-  return new SandtrailError('INVALID_ARGUMENT', 'the archive cannot be unpacked', {
+  if (failed.code !== 'INTERNAL' && failed.code !== 'INVALID_ARGUMENT') return failed
+  return notAnArchive(reasonIn(stderr), failed.cause)
+}
+
+function notAnArchive(why: string, cause?: unknown): SandtrailError {
+  return new SandtrailError('INVALID_ARGUMENT', `the archive cannot be unpacked: ${why}`, {
     hint: 'it must be a tar of a root filesystem, plain or packed by gzip, xz or zstd',
-    cause: failed.cause,
+    cause,
   })
+}
+
+/** Longest of tar's own words that is told; names of the archive stand in them. */
+const REASON_MAX = 300
+
+/** The first complaint; what follows is mostly of its making. tar and xz escape nothing in names. */
+function reasonIn(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.trim())
+  const first = lines.find((line) => line !== '') ?? 'tar gave no reason'
+  return first
+    .replace(/^\S*?(tar|gzip|xz|zstd)\S*: /, '')
+    .replace(/\p{Cc}|\p{Cf}/gu, '?')
+    .slice(0, REASON_MAX)
 }
