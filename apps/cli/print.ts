@@ -49,6 +49,11 @@ export function plain(text: string): string {
   })
 }
 
+/** What has no end of its own (arguments, texts of errors) as one cell; `-o json` has the whole. Pure. */
+export function short(text: string, max = 60): string {
+  return text.length > max ? `${text.slice(0, max - 1)}…` : text
+}
+
 /** `3m ago`. Pure. */
 export function ago(time: string | null, now: Date): string {
   if (time === null) return '-'

@@ -1,11 +1,13 @@
 import { Api, path } from '../api.js'
 import { parseMoment } from '../options.js'
-import { ago, chooseFormat, type Format, plain, printJson, printLine, printTable } from '../print.js'
+import { ago, chooseFormat, type Format, plain, printJson, printLine, printTable, short } from '../print.js'
 import type { Event, Exec, Sandbox } from '../types.js'
 import { printEvents } from './history.js'
 
 /** Events shown; `history` has all. */
 const NEWEST = 10
+/** Characters of one field: two lines of a usual terminal. */
+const FIELD_SHOWN_MAX = 140
 
 export async function describe(reference: string, flags: { at?: string; output?: Format }): Promise<void> {
   const format = chooseFormat(flags.output)
@@ -26,7 +28,8 @@ function show(sandbox: Sandbox, execs: Exec[], events: Event[]): void {
   const { execs: _, events: __, ...fields } = sandbox as Sandbox & { execs?: unknown; events?: unknown }
   for (const [name, value] of Object.entries(fields)) {
     if (value === null) continue
-    printLine(`${name.padEnd(16)}  ${plain(typeof value === 'string' ? value : JSON.stringify(value))}`)
+    const text = typeof value === 'string' ? value : JSON.stringify(value)
+    printLine(`${name.padEnd(16)}  ${plain(short(text, FIELD_SHOWN_MAX))}`)
   }
   if (execs.length > 0) {
     printLine('\nExecs')
@@ -38,7 +41,7 @@ function show(sandbox: Sandbox, execs: Exec[], events: Event[]): void {
         exec.state,
         exec.exitCode === null ? '-' : String(exec.exitCode),
         ago(exec.requestedAt, now),
-        exec.argv.join(' '),
+        short(exec.argv.join(' ')),
       ]),
     )
   }

@@ -1,7 +1,7 @@
 import { Api, path } from '../api.js'
 import { usage } from '../failure.js'
 import { parseMoment } from '../options.js'
-import { chooseFormat, type Format, printJson, printTable } from '../print.js'
+import { chooseFormat, type Format, printJson, printTable, short } from '../print.js'
 import { summarize } from '../summary.js'
 import type { Event, Exec, Sandbox } from '../types.js'
 
@@ -91,8 +91,4 @@ async function showFleet(api: Api, at: string, format: Format): Promise<void> {
         String(openExecs(sandboxId).length),
       ]),
   )
-}
-
-function short(text: string): string {
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text
 }

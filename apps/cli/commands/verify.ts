@@ -1,6 +1,6 @@
 import { Api } from '../api.js'
 import { Exit, usage } from '../failure.js'
-import { chooseFormat, type Format, note, plain, printJson, printLine } from '../print.js'
+import { ago, chooseFormat, type Format, note, plain, printJson, printLine } from '../print.js'
 
 interface Flags {
   databaseUrl?: string
@@ -23,7 +23,8 @@ interface Report {
   streams: number
   checkpoints: number
   problems: Problem[]
-  unprotectedTail: unknown
+  /** Newer than the newest checkpoint. */
+  unprotectedTail: { events: number; fromPosition: number | null; oldestAt: string | null }
   notProved: string[]
 }
 
@@ -80,6 +81,13 @@ function show(report: Report): void {
   printLine(
     `${report.ok ? 'ok' : `${report.problems.length} problem(s)`}: ${report.events} events in ${report.streams} streams, ${report.checkpoints} checkpoints`,
   )
-  printLine(`not protected yet: ${plain(JSON.stringify(report.unprotectedTail))}`)
+  printLine(`not protected yet: ${tailLine(report.unprotectedTail)}`)
   for (const text of report.notProved) printLine(plain(`not proved: ${text}`))
+}
+
+function tailLine({ events, fromPosition, oldestAt }: Report['unprotectedTail']): string {
+  if (events === 0) return 'nothing'
+  const from = fromPosition === null ? '' : `, from position ${fromPosition} on`
+  const since = oldestAt === null ? '' : `, the oldest ${ago(oldestAt, new Date())}`
+  return `${events} events${from}${since}`
 }
