@@ -1,7 +1,6 @@
 /** Sends a command to the service that decides on it. The gateway itself decides nothing. */
 
 import { randomUUID } from 'node:crypto'
-import { parseBody } from '#libs/command-handling'
 import {
   type Accepted,
   COMMAND_EXPIRY_MS_DEFAULT,
@@ -9,6 +8,7 @@ import {
   COMMANDS,
   type CommandBody,
   type CommandName,
+  parseBody,
 } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import { commandHeaders, isCommandId, type Messaging, subjects } from '#libs/messaging'

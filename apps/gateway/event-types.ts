@@ -24,7 +24,7 @@ const EVENT_TYPES: readonly string[] = [
 ]
 
 /** Far more than there are types. */
-const PATTERNS_MAX = 64
+export const PATTERNS_MAX = 64
 
 /**
  * The types that `patterns` name. A star stands at the end only: anything freer would be matched by backtracking, and

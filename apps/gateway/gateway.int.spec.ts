@@ -162,6 +162,51 @@ describe('what is refused', () => {
     })
   })
 
+  test.each([
+    ['/v1/sandboxes?cursor=x', 'cursor: must be an id like sb-01J…'],
+    ['/v1/sandboxes?limit=1e9', 'limit: must be a whole number'],
+    ['/v1/sandboxes?limit=0', 'limit: must be at least 1'],
+    ['/v1/events?after=-1', 'after: must be a whole number'],
+    ['/v1/events?after=9007199254740993', 'after: must be at most 9007199254740991'],
+  ])('%s: a place that cannot be read is not taken for another', async (path, message) => {
+    expect(await gateway.ask('GET', path)).toMatchObject({
+      status: 400,
+      body: { error: { code: 'INVALID_ARGUMENT', message } },
+    })
+  })
+
+  test.each(['x', '-1', '1e9', '12345678901234567890'])(
+    'a stream does not begin at Last-Event-ID %s',
+    async (id) => {
+      const headers = { accept: 'text/event-stream', 'last-event-id': id }
+      expect(await gateway.ask('GET', '/v1/events', undefined, headers)).toMatchObject({
+        status: 400,
+        body: {
+          error: { code: 'INVALID_ARGUMENT', message: expect.stringContaining('Last-Event-ID: must be') },
+        },
+      })
+    },
+  )
+
+  test.each([
+    [
+      'application/x-www-form-urlencoded',
+      'no route reads a body of type "application/x-www-form-urlencoded"',
+    ],
+    ['text/plain', 'no route reads a body of type "text/plain"'],
+    ['application/octet-stream', 'the body: is missing'],
+  ])('JSON that is called %s is refused, and the hint says how to send it', async (type, message) => {
+    const answer = await fetch(new URL('/v1/sandboxes', gateway.url), {
+      method: 'POST',
+      body: '{"name":"curl"}',
+      headers: { authorization: `Bearer ${gateway.token}`, 'content-type': type },
+    })
+    expect([answer.status, await answer.json()]).toMatchObject([
+      400,
+      { error: { message, hint: expect.stringContaining('application/json') } },
+    ])
+  })
+
   test('a service that is not there is told at once', async () => {
     const startedMs = performance.now()
     expect(await gateway.ask('POST', '/v1/volumes', { name: 'v' })).toMatchObject({

@@ -1,8 +1,8 @@
 /** The scheduler's commands by name. */
 
 import { z } from 'zod'
-import { CommandTable, type Envelope, parseBody } from '#libs/command-handling'
-import { type Accepted, COMMANDS } from '#libs/contract'
+import { CommandTable, type Envelope } from '#libs/command-handling'
+import { type Accepted, COMMANDS, parseBody } from '#libs/contract'
 import type { ExecId } from '#libs/domain'
 import type { JsonObject, MessageContext } from '#libs/messaging'
 import type { Scheduler } from './context.js'

@@ -1,12 +1,12 @@
 import { Controller, Inject, UseFilters } from '@nestjs/common'
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
+import { parseHeartbeat, parseReport } from '#libs/contract'
 import { EXEC_TERMINAL_EVENTS, Rejected, type WorkerId } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { correlate } from '#libs/service'
 import { SCHEDULER, type Scheduler } from './context.js'
 import { Heartbeats } from './heartbeat.js'
 import { handleReport } from './reports.js'
-import { parseHeartbeat, parseReport } from './worker-messages.js'
 
 /** What workers say. Who a worker is comes from the subject, which its NATS key alone may publish on. */
 @UseFilters(ErrorsPassThrough)

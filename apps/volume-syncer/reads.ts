@@ -1,8 +1,7 @@
 /** Volumes as their streams tell of them: the list by name, one, and its versions in pages. */
 
 import { z } from 'zod'
-import { parseBody } from '#libs/command-handling'
-import { reference } from '#libs/contract'
+import { parseBody, reference } from '#libs/contract'
 import { type VolumeEvent, type VolumeId, volumeAggregate } from '#libs/domain'
 import { load, type Queryable, readStream } from '#libs/event-store'
 import type { VolumeSyncer } from './context.js'

@@ -3,7 +3,7 @@
 import { createHmac } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import type { z } from 'zod'
-import { COMMAND_EXPIRY_MS_MAX, COMMAND_ID } from '#libs/contract'
+import { COMMAND_EXPIRY_MS_MAX, COMMAND_ID, parseBody } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import type { AppendRequest, CommandRef } from '#libs/event-store'
 
@@ -82,16 +82,4 @@ function parseExpiry(text: string | null): Date {
     throw new Rejected('INVALID_ARGUMENT', 'expiresAt is more than 24 h ahead')
   }
   return expiresAt
-}
-
-/** @throws Rejected INVALID_ARGUMENT that names the first bad field and what is wrong with it, never its value */
-export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
-  const result = schema.safeParse(body)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  const path = issue.path.map(String).join('.')
-  if (issue.code === 'unrecognized_keys') {
-    throw new Rejected('INVALID_ARGUMENT', `unknown field ${[path, issue.keys[0]].filter(Boolean).join('.')}`)
-  }
-  throw new Rejected('INVALID_ARGUMENT', `${path || 'the body'}: ${issue.message}`)
 }

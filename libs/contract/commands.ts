@@ -21,8 +21,15 @@ const absolutePath = text(PATH_BYTES_MAX).refine(
     message: 'must be absolute and without ".."',
   },
 )
+/** As the guest's own files name it; a number needs no entry there. */
+const user = text(64).regex(
+  /^[^\p{Cc}\p{Z}:]+(:[^\p{Cc}\p{Z}:]+)?$/u,
+  'must be a user like root, 1000 or 1000:1000',
+)
 const id = (prefix: string) =>
   z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`), `must be an id like ${prefix}-01J…`)
+/** `nextCursor` of the page before. */
+export const sandboxCursor = id('sb')
 const name = z
   .string()
   .regex(NAME, 'must be 1 to 64 letters, digits, ".", "_" or "-", and begin with a letter or digit')
@@ -48,7 +55,7 @@ export const sandboxCreate = z.strictObject({
   image: text(256).nullable().default(null),
   command: argv.nullable().default(null),
   workdir: absolutePath.nullable().default(null),
-  user: text(64).nullable().default(null),
+  user: user.nullable().default(null),
   env,
   cpuMillis: z.int().min(1).max(1_024_000).nullable().default(null),
   cpuLimitMillis: z.int().min(1).max(1_024_000).nullable().default(null),
@@ -103,7 +110,7 @@ export const sandboxExec = z.strictObject({
   sandboxId: id('sb'),
   argv,
   workdir: absolutePath.nullable().default(null),
-  user: text(64).nullable().default(null),
+  user: user.nullable().default(null),
   env,
   pty: z
     .strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) })
@@ -126,7 +133,7 @@ export const snapshotCreate = z.strictObject({ sandboxId: id('sb') })
 export const imageImport = z.strictObject({
   name: text(256).regex(/^[a-z0-9]+([._/:-][a-z0-9]+)*$/, 'must be a reference like alpine:3.21'),
   /** Of the root tarball, already in the blob store. */
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 digits of 0-9 and a-f'),
 })
 export const imageRemove = z.strictObject({ image: text(256) })
 

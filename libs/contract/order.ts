@@ -1,7 +1,8 @@
 /** Orders come from the scheduler, by request and in the reply to a heartbeat; their shape is checked all the same. */
 
 import { z } from 'zod'
-import { type ExecId, isId, Rejected, type SandboxId } from '#libs/domain'
+import { type ExecId, isId, type SandboxId } from '#libs/domain'
+import { parseBody } from './check.js'
 import type { Order } from './worker.js'
 
 const sandboxId = z.custom<SandboxId>((value) => isId('sb', value), 'must be a sandbox id')
@@ -38,10 +39,5 @@ const order = z.discriminatedUnion('kind', [
   }),
 ])
 
-/** @throws Rejected INVALID_ARGUMENT that names each bad field, without its value. */
-export function parseOrder(body: unknown): Order {
-  const parsed = order.safeParse(body)
-  if (parsed.success) return parsed.data
-  const faults = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'order'}: ${issue.message}`)
-  throw new Rejected('INVALID_ARGUMENT', `not an order: ${faults.join('; ')}`)
-}
+/** @throws Rejected INVALID_ARGUMENT */
+export const parseOrder = (body: unknown): Order => parseBody(order, body)

@@ -3,6 +3,8 @@
 import { once } from 'node:events'
 import { Controller, Get, Param, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
+import { z } from 'zod'
+import { parseBody } from '#libs/contract'
 import { imageScopes } from '#libs/domain'
 import { lastPosition } from '#libs/event-store'
 import { type FeedFilter, followFeed, readFeed } from '../event-feed.js'
@@ -12,7 +14,7 @@ import { findStream, streamEvents } from '../lookup.js'
 import { fleetAt } from '../time-travel.js'
 import { eventView } from '../views/event.js'
 import { principalOf } from './auth.js'
-import { goneSignal, readQuery } from './input.js'
+import { goneSignal, readQuery, wholeNumber } from './input.js'
 import { EVENTS_QUERY, FLEET_QUERY } from './queries.js'
 
 /** Proxies give up on connections that say nothing. */
@@ -82,7 +84,11 @@ function sse(view: ReturnType<typeof eventView>): string {
   return `id: ${view.position}\nevent: ${view.type}\ndata: ${JSON.stringify(view)}\n\n`
 }
 
+const LAST_EVENT_ID = { 'Last-Event-ID': wholeNumber(0, Number.MAX_SAFE_INTEGER).optional() }
+
+/** @throws Rejected INVALID_ARGUMENT: a follower whose place cannot be read must not silently begin elsewhere */
 function readLastEventId(request: Request): number | undefined {
-  const text = request.header('last-event-id')
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined
+  // A client that has not seen any event may send it empty.
+  const text = request.header('last-event-id') || undefined
+  return parseBody(z.strictObject(LAST_EVENT_ID), { 'Last-Event-ID': text })['Last-Event-ID']
 }

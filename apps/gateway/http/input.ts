@@ -2,7 +2,7 @@
 
 import type { Request, Response } from 'express'
 import { z } from 'zod'
-import { parseBody } from '#libs/command-handling'
+import { parseBody } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import { commandIdFrom, type Origin } from '../commands.js'
 import { principalOf } from './auth.js'

@@ -3,7 +3,7 @@
 import { Body, Controller, HttpCode, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
 import { z } from 'zod'
-import { parseBody } from '#libs/command-handling'
+import { parseBody } from '#libs/contract'
 import { Gateway } from '../gateway.js'
 import { type PruneReport, prune } from '../prune.js'
 import { Operator, principalOf } from './auth.js'

@@ -1,7 +1,7 @@
 /** What may stand in the queries of requests, and the small bodies that are no commands: checks and OpenAPI in one. */
 
 import { z } from 'zod'
-import { imageImport } from '#libs/contract'
+import { imageImport, sandboxCursor } from '#libs/contract'
 import { flag, moment, PAGE_MAX, repeated, WAIT_MS_MAX, wholeNumber } from './input.js'
 
 export const LIST_QUERY = {
@@ -9,7 +9,7 @@ export const LIST_QUERY = {
   tag: repeated.pipe(z.array(z.string().regex(/^[^=]+=/, 'must be like KEY=VALUE'))).optional(),
   name: z.string().optional(),
   limit: wholeNumber(1, PAGE_MAX).default(100),
-  cursor: z.string().optional(),
+  cursor: sandboxCursor.optional(),
 }
 
 export const OUTPUT_QUERY = {

@@ -2,8 +2,7 @@
 
 import { Body, Controller, Get, HttpCode, Param, Post, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { parseBody } from '#libs/command-handling'
-import { type Accepted, sandboxExec } from '#libs/contract'
+import { type Accepted, parseBody, sandboxExec } from '#libs/contract'
 import { SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
 import { sendCommand } from '../commands.js'
 import { execsOf, runExec } from '../execs.js'

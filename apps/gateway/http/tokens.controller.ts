@@ -2,7 +2,7 @@
 
 import { Body, Controller, Delete, Get, Param, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
-import { parseBody } from '#libs/command-handling'
+import { parseBody } from '#libs/contract'
 import { Rejected } from '#libs/domain'
 import { createToken, listTokens, revokeToken } from '#libs/event-store'
 import { Gateway } from '../gateway.js'

@@ -2,8 +2,8 @@
 
 import { Body, Controller, Delete, Get, Param, Post, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { parseBody } from '#libs/command-handling'
 import type { Accepted } from '#libs/contract'
+import { parseBody } from '#libs/contract'
 import { sendCommand } from '../commands.js'
 import { Gateway } from '../gateway.js'
 import { findSandboxId } from '../lookup.js'

@@ -2,8 +2,7 @@
 
 import { Body, Controller, Get, HttpCode, Param, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
-import { parseBody } from '#libs/command-handling'
-import { type Accepted, workerCordon, workerDrain } from '#libs/contract'
+import { type Accepted, parseBody, workerCordon, workerDrain } from '#libs/contract'
 import { PLATFORM_TENANT } from '#libs/domain'
 import { sendCommand } from '../commands.js'
 import { Gateway } from '../gateway.js'

@@ -3,12 +3,11 @@
 import { Controller, UseFilters } from '@nestjs/common'
 import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { z } from 'zod'
-import { parseBody } from '#libs/command-handling'
-import { reference } from '#libs/contract'
+import { parseBody, reference, sandboxCursor } from '#libs/contract'
 import { EXEC_TERMINAL_EVENTS, SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { readFeed } from '../event-feed.js'
-import { expandTypes } from '../event-types.js'
+import { expandTypes, PATTERNS_MAX } from '../event-types.js'
 import { Gateway } from '../gateway.js'
 import { readExec, readSandbox } from '../lookup.js'
 import { readOutputPiece } from '../output.js'
@@ -25,10 +24,13 @@ const execBody = z.strictObject({ execId: reference(64) })
 const timeoutMs = z.int().min(0).max(WAIT_MS_MAX).default(30_000)
 const listBody = z.strictObject({
   states: z.array(z.enum(['starting', 'running', 'stopping', 'ended'])).optional(),
-  tags: z.record(reference(64), reference(256).or(z.literal(''))).default({}),
+  tags: z
+    .record(reference(64), reference(256).or(z.literal('')))
+    .refine((tags) => Object.keys(tags).length <= 64, 'at most 64 tags')
+    .default({}),
   name: reference(64).optional(),
   limit: z.int().min(1).max(500).default(100),
-  cursor: reference(64).optional(),
+  cursor: sandboxCursor.optional(),
 })
 const outputBody = z.strictObject({
   execId: reference(64),
@@ -40,7 +42,7 @@ const eventsBody = z.strictObject({
   /** As text, for it may pass 2^53; a number is taken too. */
   afterPosition: z.union([z.string().regex(/^\d{1,18}$/, 'must be a position'), z.int().min(0)]).default('0'),
   limit: z.int().min(1).max(500).default(100),
-  types: z.array(z.string()).optional(),
+  types: z.array(z.string().max(128)).max(PATTERNS_MAX).optional(),
 })
 
 /** Of all events in one reply, as JSON: the rest is read with the next call. */

@@ -1,10 +1,12 @@
 /** What workers send, checked: a worker's host may be taken over, its identity is its NATS key and nothing it says. */
 
 import { z } from 'zod'
-import { FACT_LIST_MAX, FACT_TEXT_MAX, type Heartbeat, type Report } from '#libs/contract'
-import { Rejected } from '#libs/domain'
+import { parseBody } from './check.js'
+import { FACT_LIST_MAX, FACT_TEXT_MAX } from './fact-text.js'
+import type { Heartbeat, Report } from './worker.js'
 
-const id = (prefix: string) => z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`))
+const id = (prefix: string) =>
+  z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`), `must be an id like ${prefix}-01J…`)
 const count = z.int().min(0)
 const shortText = z.string().max(FACT_TEXT_MAX)
 const exitCode = z.int().min(0).max(255)
@@ -12,7 +14,7 @@ const signal = z.int().min(1).max(64).nullable()
 const output = z.strictObject({
   bytes: count,
   droppedBytes: count,
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 digits of 0-9 and a-f'),
 })
 
 const sandboxEnding = z.discriminatedUnion('kind', [
@@ -71,10 +73,10 @@ const heartbeat = z.strictObject({
     runtimes: z.array(z.string().max(32)).max(8),
     dataPlaneUrl: z
       .string()
-      .regex(/^https:\/\//)
+      .regex(/^https:\/\//, 'must be an https:// URL')
       .max(256),
     certificate: z.string().max(16_384),
-    sealKey: z.string().regex(/^X[A-Z2-7]{55}$/),
+    sealKey: z.string().regex(/^X[A-Z2-7]{55}$/, 'must be a public curve key'),
   }),
   capacity: z.strictObject({ cpuMillis: count, memoryBytes: count, diskBytes: count }),
   poolFreeBytes: count,
@@ -89,12 +91,7 @@ const heartbeat = z.strictObject({
   openExecs: z.array(id('ex')),
 })
 
-export const parseReport = (body: unknown): Report => parse(report, body) as Report
-export const parseHeartbeat = (body: unknown): Heartbeat => parse(heartbeat, body) as Heartbeat
-
-function parse<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
-  const result = schema.safeParse(body)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  throw new Rejected('INVALID_ARGUMENT', `${issue.path.join('.') || 'the body'}: ${issue.message}`)
-}
+/** @throws Rejected INVALID_ARGUMENT */
+export const parseReport = (body: unknown): Report => parseBody(report, body) as Report
+/** @throws Rejected INVALID_ARGUMENT */
+export const parseHeartbeat = (body: unknown): Heartbeat => parseBody(heartbeat, body) as Heartbeat
