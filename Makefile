@@ -3,7 +3,7 @@ SHELL := /bin/bash
 NODE := .tools/node/bin/node
 SYSTEM := $(NODE) scripts/system/main.mjs
 .DEFAULT_GOAL := help
-.PHONY: help setup build up down tenants status demo dev test check bench sim soak clean
+.PHONY: help setup build up down tenants status demo dev test check bench sim soak package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -48,6 +48,9 @@ soak: build ## new seeds of the simulation and the main job, S=seconds of each (
 	@SIM_FROM=$$(date +%s) SIM_RUNS=1000000 SIM_SECONDS=$(or $(S),600) $(NODE) --conditions=source test/sim/main.mjs
 	@$(SYSTEM) soak $(S)
 	@$(NODE) --conditions=source --import tsx test/faults/main.ts $(or $(FAULTS),7200) $(SEED)
+
+package: build ## pack it for an installation without a clone (docs/install.md)
+	@$(NODE) scripts/pack.mjs
 
 clean: down ## remove what was built here; the cache of set-up stays
 	@rm -rf dist agent/target .tools coverage .sandtrail/logs

@@ -36,7 +36,7 @@ need() {
 need shellcheck
 [[ ! -e docker-compose.yml ]] || need docker-compose
 
-mapfile -t shell_scripts < <(git ls-files '*.sh' bin/sandtrail .ci/run)
+mapfile -t shell_scripts < <(git ls-files '*.sh' bin .ci/run)
 
 check format-lint node_modules/.bin/biome check
 check types node_modules/.bin/tsc -p tsconfig.json --noEmit

@@ -36,6 +36,8 @@ step_node() {
 }
 
 step_npm_ci() {
+  # An installed package has its dependencies already: npm brought them with it.
+  [[ -e $ROOT/package-lock.json ]] || return 0
   begin npm "the packages of package-lock.json"
   if node "$here/setup/packages-match.mjs"; then finish ok && return; fi
   # `--close`, here and below: npm's own children must not keep the lock.
@@ -83,6 +85,8 @@ step_runsc() {
 }
 
 step_agent() {
+  AGENT=$ROOT/libexec/sandtrail-agent
+  [[ ! -x $AGENT ]] || return 0 # An installed package brings it.
   AGENT=
   if [[ ! -e $ROOT/agent/Cargo.toml ]]; then
     echo "setup: agent          skipped: agent/Cargo.toml does not exist"

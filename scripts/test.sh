@@ -10,17 +10,22 @@ export PATH=$PWD/.tools/node/bin:$PATH
 results=$PWD/.sandtrail/test
 failed=0
 
-# The Python example runs in a virtual environment; on Debian that is a package of its own.
-need_python_venv() {
-  python3 -c 'import ensurepip, venv' 2>/dev/null && return
+# What only the tests need, so set-up does not bring it.
+debian_package() {
   # shellcheck source=setup/versions.sh
   . scripts/setup/versions.sh
   # shellcheck source=setup/lib.sh
   . scripts/setup/lib.sh
   # shellcheck source=setup/debian-packages.sh
   . scripts/setup/debian-packages.sh
-  logged python3-venv install_packages python3-venv
+  logged "$1" install_packages "$1"
 }
+
+# The Python example runs in a virtual environment; on Debian that is a package of its own.
+need_python_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null || debian_package python3-venv; }
+
+# systemd's own checker reads the units; it need not run for that.
+need_systemd_analyze() { command -v systemd-analyze >/dev/null || debian_package systemd; }
 
 jest() { # jest PHASE ARGS...: results go to PHASE.json; a run that hangs is ended
   local phase=$1
@@ -60,6 +65,7 @@ else
     (cd agent && cargo test 2>&1) | tee "$results/cargo.log" || failed=1
   fi
   say unit tests
+  need_systemd_analyze || failed=1
   jest unit --maxWorkers=2 --testPathIgnorePatterns /node_modules/ '\.int\.spec\.ts$' '\.e2e\.spec\.ts$'
   say integration tests: real Postgres, NATS, btrfs, runsc
   jest int --maxWorkers=2 '\.int\.spec\.ts$'

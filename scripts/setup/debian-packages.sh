@@ -11,8 +11,9 @@ WANTED=(
   'bwrap bubblewrap the jail that unpacks images'
   'openssl openssl certificates of the data plane'
   'flock util-linux locks'
-  'cc gcc linking the agent'
 )
+# Only where the agent is built: an installed package brings it.
+[[ ! -e $ROOT/agent/Cargo.toml ]] || WANTED+=('cc gcc linking the agent')
 
 missing_packages() {
   local line command package
@@ -20,12 +21,14 @@ missing_packages() {
     read -r command package _ <<<"$line"
     have "$command" || echo "$package"
   done
-  # crt1.o and libc.a: the agent is linked statically.
-  compgen -G '/usr/lib/*/libc.a' >/dev/null || echo libc6-dev
+  if [[ -e $ROOT/agent/Cargo.toml ]]; then
+    # crt1.o and libc.a: the agent is linked statically.
+    compgen -G '/usr/lib/*/libc.a' >/dev/null || echo libc6-dev
+    rust_is_new_enough || printf '%s\n' rustc-web cargo-web
+  fi
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
   [[ -n ${SANDTRAIL_PG_URL:-} || -n $(postgres_bin) ]] || postgres_package
   if ! have npm && ! have pip3 || ! go_is_new_enough && ! have pip3; then echo python3-pip; fi
-  if ! rust_is_new_enough; then printf '%s\n' rustc-web cargo-web; fi
 }
 
 # The newest server's directory, or nothing.

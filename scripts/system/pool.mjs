@@ -16,8 +16,8 @@ export async function mountPool(dir, name) {
   const image = join(dir, 'pools', `${name}.img`)
   const point = join(dir, 'pools', name)
   mkdirSync(point, { recursive: true, mode: 0o700 })
-  if (!existsSync(image)) await makeImage(image, SIZE)
   if (listMounts().some((mount) => mount.point === point)) return point
+  if (!existsSync(image)) await makeImage(image, SIZE)
   await sh('mount', ['-t', 'btrfs', '-o', 'loop,noatime,user_subvol_rm_allowed', image, point])
   await sh('btrfs', [
     'quota',

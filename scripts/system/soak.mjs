@@ -1,7 +1,8 @@
 /** A life again and again on a private system, with what should stay flat printed beside it. */
 import { readFileSync } from 'node:fs'
+import { cli } from './first-use.mjs'
 import { inventory } from './inventory.mjs'
-import { cli, startSystem } from './system.mjs'
+import { startSystem } from './system.mjs'
 
 const REPORT_MS = 10_000
 

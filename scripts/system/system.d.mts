@@ -42,6 +42,3 @@ export interface System {
 }
 
 export function startSystem(options?: SystemOptions): Promise<System>
-
-/** Runs bin/sandtrail against a system; rejects when it fails, with its `stdout` and `stderr`. */
-export function cli(env: Record<string, string>, ...args: string[]): Promise<string>

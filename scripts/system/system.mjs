@@ -4,11 +4,11 @@
  *   lasting (`make up`)     its state stays between down and up; started again, only what is missing is started
  *   private (tests, demo)   belongs to the process that started it, and is gone with it
  */
-import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openDatabase } from './database.mjs'
-import { ensureKeys, once, rotateLogin, TENANT } from './keys.mjs'
+import { cli, firstToken, importBaseImage } from './first-use.mjs'
+import { ensureKeys, rotateLogin } from './keys.mjs'
 import { removeLeftovers } from './leftovers.mjs'
 import { startNats } from './nats.mjs'
 import { mountPool } from './pool.mjs'
@@ -18,7 +18,7 @@ import { servicesOf, startService } from './services.mjs'
 import { createPrivateDir, systemId } from './state.mjs'
 import { destroy, sweep } from './sweep.mjs'
 import { natsAccounts, readTenants, rememberedTenants, rememberTenants } from './tenants.mjs'
-import { CLONE, HOME, isRoot, sh, tools } from './tools.mjs'
+import { HOME, isRoot } from './tools.mjs'
 import { until } from './until.mjs'
 
 /**
@@ -229,34 +229,6 @@ export async function syncTenants(dir, keys, { databaseUrl, log, rotate }) {
   return Object.fromEntries(tenants.map(({ name }) => [name, keys.path(`tenant-${name}.json`)]))
 }
 
-/** @param {string} path @param {string} databaseUrl */
-async function firstToken(path, databaseUrl) {
-  if (!existsSync(path)) {
-    const bootstrap = join(CLONE, 'dist', 'apps', 'gateway', 'bootstrap.js')
-    const env = { ...process.env, SANDTRAIL_DATABASE_URL: databaseUrl }
-    const token = (await sh(process.execPath, [bootstrap, TENANT, '--operator'], { env })).trim()
-    once(path, () => token)
-  }
-  return readFileSync(path, 'utf8')
-}
-
-const BASE_IMAGE_NAME = 'base:latest'
-
-/** For all tenants, unless this very file is what the name stands for. @param {Record<string, string>} env */
-async function importBaseImage(env) {
-  const { SANDTRAIL_BASE_IMAGE = '' } = tools()
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(SANDTRAIL_BASE_IMAGE)) hash.update(chunk)
-  const digest = `sha256:${hash.digest('hex')}`
-  /** @type {{ name: string, state: string, digest: string, shared: boolean }[]} newest first */
-  const images = JSON.parse(await cli(env, 'image', 'ls', '--output', 'json'))
-  const current = images.find(
-    ({ name, state, shared }) => name === BASE_IMAGE_NAME && state === 'ready' && shared,
-  )
-  if (current?.digest === digest) return
-  await cli(env, 'image', 'import', SANDTRAIL_BASE_IMAGE, '--name', BASE_IMAGE_NAME, '--shared')
-}
-
 /**
  * Sandboxes outlive their worker by design, so a system that goes down ends them first: their history then says so.
  * @param {string} dir
@@ -275,12 +247,6 @@ async function terminateSandboxes(dir) {
   } catch {
     // The system is half dead: the same goes for all of its sandboxes.
   }
-}
-
-/** Runs bin/sandtrail against the system. @param {Record<string, string>} env @param {string[]} args */
-export function cli({ SANDTRAIL_URL = '', SANDTRAIL_TOKEN = '' }, ...args) {
-  const env = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', SANDTRAIL_URL, SANDTRAIL_TOKEN }
-  return sh(join(CLONE, 'bin', 'sandtrail'), args, { env })
 }
 
 /** @param {string} dir @param {string} name @param {NodeJS.Signals} signalName */

@@ -1,0 +1,76 @@
+/** sandtrail-admin: set up, back up and restore an installation on this host (docs/install.md, docs/backup.md). */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { mountPool } from '../system/pool.mjs'
+import { CLONE } from '../system/tools.mjs'
+import { bootstrap } from './bootstrap.mjs'
+import { install } from './install.mjs'
+import { layoutOf } from './layout.mjs'
+
+const USAGE = `usage: sandtrail-admin COMMAND [OPTIONS]
+
+  tools                    bring runsc, nats-server, the base image and Debian's packages, in pinned versions
+  install                  keys, schema, broker's file, environment files and systemd units; again after each upgrade
+    --user NAME            of the services (sandtrail; made when missing)
+    --units DIR            where systemd reads units (/etc/systemd/system)
+    --http-port N          of the gateway (8480)
+    --nats-port N          of the broker (4222)
+  bootstrap                first token and base image, once the services run
+  pool                     make and mount the worker's pool; sandtrail-pool.service runs it
+
+  --etc DIR                /etc/sandtrail
+  --state DIR              /var/lib/sandtrail
+
+DATABASE_ADMIN_URL in the environment, where a command needs the database: of its owner or a superuser.`
+
+/** @typedef {Record<string, string | undefined>} Options */
+
+/** @type {Record<string, (options: Options, ...args: string[]) => Promise<void>>} */
+const commands = {
+  async tools() {
+    const child = spawn('bash', [join(CLONE, 'scripts', 'setup.sh')], { stdio: 'inherit' })
+    const [code] = await once(child, 'exit')
+    process.exitCode = code ?? 1
+  },
+  install: async (options) => install(layoutOf(options), adminUrl(), options),
+  bootstrap: async (options) => bootstrap(layoutOf(options)),
+  async pool(options) {
+    console.log(await mountPool(layoutOf(options).state, '1'))
+  },
+}
+
+function adminUrl() {
+  const url = process.env.DATABASE_ADMIN_URL
+  if (!url)
+    throw new Error('DATABASE_ADMIN_URL is not set: the URL of the database, as its owner or a superuser')
+  return url
+}
+
+const option = { type: /** @type {const} */ ('string') }
+try {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: {
+      etc: option,
+      state: option,
+      user: option,
+      units: option,
+      'http-port': option,
+      'nats-port': option,
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  const { help, ...options } = values
+  const [name = '', ...args] = positionals
+  const command = commands[name]
+  if (help || command === undefined) {
+    console.log(USAGE)
+    process.exit(help ? 0 : 2)
+  }
+  await command(options, ...args)
+} catch (error) {
+  console.error(`sandtrail-admin: ${error instanceof Error ? error.message : error}`)
+  process.exit(1)
+}
