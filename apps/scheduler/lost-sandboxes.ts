@@ -1,4 +1,7 @@
-/** `SandboxLost`: recorded when a worker has been silent for the whole grace, or has lost its own records. */
+/**
+ * `SandboxLost`: recorded when a worker has been silent for the whole grace, or has lost its own records, and when the
+ * log was set back to a backup.
+ */
 
 import { handleCommand, record } from '#libs/command-handling'
 import { decideSandbox, type SandboxId } from '#libs/domain'
@@ -16,7 +19,10 @@ export interface LostSandbox {
 }
 
 /** Idempotent: two schedulers that come to the same conclusion record it once. */
-export async function declareLost(scheduler: Scheduler, lost: LostSandbox): Promise<void> {
+export async function declareLost(
+  scheduler: Pick<Scheduler, 'db' | 'onCommitted' | 'log'>,
+  lost: LostSandbox,
+): Promise<void> {
   const { sandboxId, tenant, epoch, reason } = lost
   const id = derivedCommandId('lost', sandboxId, epoch)
   await handleCommand(

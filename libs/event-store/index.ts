@@ -20,6 +20,7 @@ export { latestCheckpoint } from './ledger/checkpoints.js'
 export { type LedgerLag, readLedgerLag } from './ledger/lag.js'
 export { type Publish, republishFrom } from './ledger/publisher.js'
 export { Sequencer, type SequencerOptions } from './ledger/sequencer.js'
+export { compareTrails, copyTrail, type TrailComparison } from './ledger/trail-copy.js'
 export {
   type Foldable,
   type Loaded,
@@ -44,7 +45,7 @@ export { countPurgeable, purgeCommands } from './statements/commands.js'
 export { liveSandboxesWith } from './statements/mounts.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
-export { countLive, type LiveSandbox, listLive, listStranded } from './tables/live.js'
+export { countLive, type LiveSandbox, listAllLive, listLive, listStranded } from './tables/live.js'
 export {
   insertRefusals,
   listRefusals,

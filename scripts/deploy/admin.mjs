@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { mountPool } from '../system/pool.mjs'
 import { CLONE } from '../system/tools.mjs'
+import { backup } from './backup.mjs'
 import { bootstrap } from './bootstrap.mjs'
 import { install } from './install.mjs'
 import { layoutOf } from './layout.mjs'
+import { adopt, restore } from './restore.mjs'
 
 const USAGE = `usage: sandtrail-admin COMMAND [OPTIONS]
 
@@ -19,6 +21,12 @@ const USAGE = `usage: sandtrail-admin COMMAND [OPTIONS]
     --nats-port N          of the broker (4222)
   bootstrap                first token and base image, once the services run
   pool                     make and mount the worker's pool; sandtrail-pool.service runs it
+
+  backup DIR               the log as of now: database and trail file, into a directory to be made
+    --keys DIR             the tenants' keys into another, to be kept elsewhere and not as long
+  restore DIR              into an empty database, then verify; the services must be stopped
+    --keys DIR             the newest backup of the tenants' keys
+  adopt                    a database that was set back by other means, such as point-in-time recovery
 
   --etc DIR                /etc/sandtrail
   --state DIR              /var/lib/sandtrail
@@ -35,6 +43,15 @@ const commands = {
     process.exitCode = code ?? 1
   },
   install: async (options) => install(layoutOf(options), adminUrl(), options),
+  async backup(options, to) {
+    if (to === undefined) throw new Error('backup DIR: name a directory to be made')
+    await backup(layoutOf(options), adminUrl(), to, options.keys)
+  },
+  async restore(options, from) {
+    if (from === undefined) throw new Error('restore DIR: name a directory that backup has made')
+    await restore(layoutOf(options), adminUrl(), from, options.keys)
+  },
+  adopt: async (options) => adopt(layoutOf(options), adminUrl()),
   bootstrap: async (options) => bootstrap(layoutOf(options)),
   async pool(options) {
     console.log(await mountPool(layoutOf(options).state, '1'))
@@ -57,6 +74,7 @@ try {
       state: option,
       user: option,
       units: option,
+      keys: option,
       'http-port': option,
       'nats-port': option,
       help: { type: 'boolean', short: 'h' },

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { ensureKeys } from '../system/keys.mjs'
 import { servicesOf } from '../system/services.mjs'
 import { natsAccounts, readTenants } from '../system/tenants.mjs'
@@ -114,8 +114,10 @@ function makeDirs({ etc, state, natsStore }, { uid, gid }) {
   }
   mkdirSync(join(etc, 'keys'), { recursive: true })
   chmodSync(join(etc, 'keys'), 0o711)
-  mkdirSync(natsStore, { recursive: true, mode: 0o700 })
-  chownSync(natsStore, uid, gid)
+  for (const path of [dirname(natsStore), natsStore]) {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    chownSync(path, uid, gid)
+  }
   mkdirSync(join(state, 'worker'), { recursive: true, mode: 0o700 })
 }
 

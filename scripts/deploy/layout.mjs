@@ -18,7 +18,7 @@ export function layoutOf({ etc: etcDir = '/etc/sandtrail', state: stateDir = '/v
     etc,
     state,
     trailFile: join(state, 'trail', 'trail.jsonl'),
-    natsStore: join(state, 'nats'),
+    natsStore: join(state, 'nats', 'store'),
     envFile: (service) => join(etc, `${service}.env`),
     key: (name) => join(etc, 'keys', name),
   }

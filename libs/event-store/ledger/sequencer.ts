@@ -190,7 +190,7 @@ export class Sequencer {
       'INTERNAL',
       `${this.trail.path} ends with position ${last.position} of ${last.stream}, which the ledger does not have`,
       {
-        hint: 'the database was restored or changed: run `sandtrail verify`, keep the file, and start a new one',
+        hint: 'the database was set back or changed: run `sandtrail verify`; if it was set back, `sandtrail-admin adopt` (docs/backup.md)',
       },
     )
   }

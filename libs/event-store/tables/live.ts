@@ -32,6 +32,16 @@ export async function listLive(db: Queryable, workerId: string): Promise<LiveSan
   return rows
 }
 
+const ALL = `
+  ${SELECT}
+  order by sandbox_id
+`
+
+export async function listAllLive(db: Queryable): Promise<LiveSandbox[]> {
+  const { rows } = await db.query<LiveSandbox>(ALL)
+  return rows
+}
+
 const STRANDED = `
   ${SELECT}
   where worker_id in (select worker_id from workers where state = 'lost')
