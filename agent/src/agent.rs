@@ -9,6 +9,7 @@ use crate::mounts::Mounts;
 use crate::process;
 use crate::shutdown::Shutdown;
 use crate::spawn::Spawner;
+use crate::stdio::PIPE_CAPACITY;
 use crate::syncer::Syncer;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, OwnedFd};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// When all execs together hold more unacknowledged output than this, memory is scarce.
 const HELD_MAX: usize = 32 * 1024 * 1024;
+/// What one read takes at most: all that a pipe of ours holds.
+const SCRATCH: usize = PIPE_CAPACITY;
 /// Streams that outlived their exec and are read to nowhere, so that a daemon's prints do not kill it.
 const DISCARDED_MAX: usize = 256;
 /// SIGTERM to us asks for an end with this grace.
@@ -80,7 +83,7 @@ impl Agent {
             shutdown: None,
             scarce: false,
             served_last: 0,
-            scratch: vec![0; DATA_MAX],
+            scratch: vec![0; SCRATCH],
         })
     }
 
@@ -107,7 +110,7 @@ impl Agent {
     fn wait(&mut self) -> Vec<(Source, PollFlags)> {
         let held = |exec: &Exec| exec.stdout.window.held() + exec.stderr.window.held();
         self.scarce = self.execs.iter().map(held).sum::<usize>() > HELD_MAX;
-        let scarce = self.scarce;
+        let (scarce, now) = (self.scarce, Instant::now());
         let mut sources = vec![Source::Signals, Source::Syncer];
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
@@ -123,7 +126,7 @@ impl Agent {
         }
         for exec in self.execs.iter() {
             for (stream, output) in [(Stream::Stdout, &exec.stdout), (Stream::Stderr, &exec.stderr)] {
-                if let Some(fd) = output.wants(scarce) {
+                if let Some(fd) = output.wants(scarce, now) {
                     add(Source::Output(exec.handle, stream), fd, PollFlags::IN);
                 }
             }
@@ -134,7 +137,7 @@ impl Agent {
         for (at, fd) in self.discarded.iter().enumerate() {
             add(Source::Discarded(at), fd.as_fd(), PollFlags::IN);
         }
-        let timeout = self.next_deadline().map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        let timeout = self.next_deadline(now).map(|at| timespec(at.saturating_duration_since(now)));
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
             return Vec::new(); // Interrupted: the next round asks again.
         }
@@ -142,9 +145,9 @@ impl Agent {
         sources.into_iter().zip(ready).filter(|(_, flags)| !flags.is_empty()).collect()
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.next_deadline(Instant::now()));
-        let execs = self.execs.iter().filter_map(Exec::next_deadline).min();
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.next_deadline(now));
+        let execs = self.execs.iter().filter_map(|exec| exec.next_deadline(now)).min();
         [self.link.next_deadline(), self.syncer.next_deadline(), shutdown, execs].into_iter().flatten().min()
     }
 

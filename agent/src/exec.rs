@@ -202,14 +202,15 @@ impl Exec {
         self.stdin.close();
     }
 
-    /// When something is due here: the timeout, or the end of draining.
+    /// When something is due here: the timeout, the end of draining, or output that rests.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        match &self.ended {
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let end = match &self.ended {
             None => self.kill_at,
             Some(ended) if !self.drained() && self.is_uncut() => Some(ended.at + DRAIN_MAX),
             Some(_) => None,
-        }
+        };
+        [end, self.stdout.next_deadline(now), self.stderr.next_deadline(now)].into_iter().flatten().min()
     }
 
     fn is_uncut(&self) -> bool {

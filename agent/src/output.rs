@@ -4,7 +4,13 @@ use crate::stream::OutputWindow;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
 
+/// So much of a stream is taken the moment it comes.
+const EAGER: u64 = 64 * 1024;
+/// After that a stream is left alone for so long after a read that emptied it: a program that prints much in small
+/// pieces is woken for a heap of them and not for each. The pipe holds what it writes meanwhile.
+const REST: Duration = Duration::from_millis(1);
 /// What a stream may hold when memory is scarce, so that each still moves on.
 const PAGE: usize = 4096;
 
@@ -16,6 +22,7 @@ pub struct Output {
     complete: bool,
     /// After the drain limit: what was in the pipe then, and is still taken.
     last: Option<usize>,
+    rests_until: Option<Instant>,
 }
 
 impl Output {
@@ -32,8 +39,15 @@ impl Output {
 
     /// The descriptor to wait on, while there is room for more. `scarce`: all streams together hold too much.
     #[must_use]
-    pub fn wants(&self, scarce: bool) -> Option<BorrowedFd<'_>> {
-        self.source.as_ref().filter(|_| self.room(scarce) > 0).map(AsFd::as_fd)
+    pub fn wants(&self, scarce: bool, now: Instant) -> Option<BorrowedFd<'_>> {
+        let rests = self.rests_until.is_some_and(|until| until > now);
+        self.source.as_ref().filter(|_| !rests && self.room(scarce) > 0).map(AsFd::as_fd)
+    }
+
+    /// When it wants to be read again.
+    #[must_use]
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        self.rests_until.filter(|until| self.source.is_some() && *until > now)
     }
 
     fn room(&self, scarce: bool) -> usize {
@@ -50,6 +64,8 @@ impl Output {
         match rustix::io::read(source, &mut scratch[..most]) {
             Ok(count) if count > 0 => {
                 self.window.push(&scratch[..count]);
+                let rests = count < most && self.window.received() > EAGER;
+                self.rests_until = rests.then(|| Instant::now() + REST);
                 if let Some(last) = &mut self.last {
                     *last -= count;
                 }

@@ -7,6 +7,9 @@ use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
+/// What a pipe holds, where the kernel allows it.
+pub const PIPE_CAPACITY: usize = 256 * 1024;
+
 /// Both ends of an exec's streams. What the child gets is closed here when this is dropped.
 pub struct Ends<'a> {
     pub child: [ChildEnd<'a>; 3],
@@ -83,7 +86,10 @@ impl<'a> Ends<'a> {
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+    let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // A smaller one is as right, only slower.
+    let _ = rustix::pipe::fcntl_setpipe_size(&ends.0, PIPE_CAPACITY);
+    Ok(ends)
 }
 
 #[must_use]

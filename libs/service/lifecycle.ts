@@ -1,6 +1,7 @@
 /** Start and stop of a service process: ready file, signals, a last-resort handler. */
 
 import { rmSync, writeFileSync } from 'node:fs'
+import { giveHeapRoom } from './heap.js'
 import type { Log } from './log.js'
 import { Operations } from './operations.js'
 import { startTracing } from './tracing.js'
@@ -31,6 +32,7 @@ export async function runService(
     log.fatal({ err: error }, 'unhandled rejection')
     process.exit(1)
   })
+  giveHeapRoom()
   const operations = new Operations(log)
   let running: Running
   let stopTracing = async () => {}

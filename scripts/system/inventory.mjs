@@ -39,7 +39,10 @@ function listProcesses() {
   return readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry) && entry !== String(process.pid))
     .flatMap((pid) => {
-      const argv = read(`/proc/${pid}/cmdline`).split('\0')
+      // A service that was started to break somewhere is the same service.
+      const argv = read(`/proc/${pid}/cmdline`)
+        .split('\0')
+        .filter((word) => word !== '--conditions=failpoints')
       const mark = read(`/proc/${pid}/environ`)
         .split('\0')
         .find((entry) => entry.startsWith(`${MARK}=`))

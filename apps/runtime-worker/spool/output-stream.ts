@@ -46,6 +46,8 @@ export class OutputStream {
   private ended = false
   private summary: OutputSummary | null = null
   private readonly waiting = new Set<() => void>()
+  /** The bytes that came last, for followers that keep up: they need not go by the disk. */
+  private latest: { offset: number; data: Buffer } | null = null
 
   constructor(
     private readonly dir: string,
@@ -97,6 +99,7 @@ export class OutputStream {
   /** Nothing more will come: readers that follow are let go. */
   close(): void {
     this.ended = true
+    this.latest = null
     this.wake()
   }
 
@@ -105,6 +108,10 @@ export class OutputStream {
     if (offset < this.extent.first) return null
     const bytes = Math.min(bytesMax, this.extent.end - offset)
     if (bytes <= 0) return Buffer.alloc(0)
+    if (this.latest !== null && offset >= this.latest.offset) {
+      const at = offset - this.latest.offset
+      return this.latest.data.subarray(at, at + bytes)
+    }
     passedBuffers(bytes)
     return readSegment(this.dir, this.name, offset, bytes)
   }
@@ -139,6 +146,7 @@ export class OutputStream {
       // What goes wrong here goes wrong again in `finish`, where somebody waits for it.
       this.catchUp().catch(() => {})
     }
+    this.latest = this.waiting.size > 0 ? { offset: end, data: fresh } : null
     this.extent.end += fresh.length
     passedBuffers(data.length)
     this.wake()
