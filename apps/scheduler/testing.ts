@@ -56,8 +56,12 @@ export interface TestScheduler {
   stop(): Promise<void>
 }
 
-export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {}): Promise<TestScheduler> {
-  const db = await createTestDatabase({ max: 30 })
+/** `given`: a database to go on with, and the tenant whose commands are sent; both are new otherwise. */
+export async function startTestScheduler(
+  overrides: Partial<SchedulerConfig> = {},
+  given: { db?: TestDatabase; tenant?: string } = {},
+): Promise<TestScheduler> {
+  const { db = await createTestDatabase({ max: 30 }), tenant: own = TENANT } = given
   const identities = Array.from({ length: WORKERS_MAX }, newIdentity)
   const nats = await startNats({ workers: identities.map(({ id, nkeyPublic }) => ({ id, nkeyPublic })) })
   const dir = await mkdtemp(join(tmpdir(), 'sandtrail-scheduler-'))
@@ -90,12 +94,12 @@ export async function startTestScheduler(overrides: Partial<SchedulerConfig> = {
     nats,
     client,
     ask: (verb, body, { id = randomUUID(), expiresAt } = {}) =>
-      client.request(subjects.request(TENANT, 'sandbox', verb), body, {
+      client.request(subjects.request(own, 'sandbox', verb), body, {
         headers: headers(id, expiresAt),
         timeoutMs: 20_000,
       }),
     async queue(verb, body, id) {
-      await client.publishCommand(subjects.command(TENANT, 'sandbox', verb), body, headers(id))
+      await client.publishCommand(subjects.command(own, 'sandbox', verb), body, headers(id))
     },
     events: (stream) => readStream(db.pool, stream),
     types: async (stream) => (await readStream(db.pool, stream)).map(({ type }) => type),
