@@ -67,6 +67,50 @@ export function appendContract(open: () => Promise<Store>): void {
       expect(await readStream(db.pool, stream)).toHaveLength(2)
     })
 
+    test('of many at once each hears what it would have heard alone', async () => {
+      const taken = sandboxId()
+      const [name, execId] = [sandboxId(), sandboxId()]
+      await append(db.pool, request({ stream: taken }))
+      const known = request()
+      await append(db.pool, known)
+      const claim = { kind: 'name', key: name, holder: 'other' }
+      await append(db.pool, request({ claims: { take: [claim] } }))
+      const live = { action: 'require' as const, sandboxId: sandboxId(), open: true }
+      const fresh = Array.from({ length: 40 }, () =>
+        request({ execSlot: { action: 'take', execId: sandboxId() } }),
+      )
+      const given = [
+        ...fresh.slice(0, 15),
+        request({ stream: taken }),
+        known,
+        request({ claims: { take: [{ ...claim, holder: 'me' }] } }),
+        request({ live }),
+        request({ command: { ...known.command, hash: commandHash('other', {}) } }),
+        request({ command: { ...command(), expiresAt: new Date(0) } }),
+        ...fresh.slice(15),
+        request({ execSlot: { action: 'take', execId } }),
+        request({ execSlot: { action: 'release', execId } }),
+      ]
+      const results = await Promise.all(given.map((each) => append(db.pool, each)))
+
+      const refused = results.slice(15, 21)
+      expect(refused).toMatchObject([
+        { outcome: 'conflict', stream: taken },
+        { outcome: 'duplicate', stored: { ok: true } },
+        { outcome: 'claim-taken' },
+        { outcome: 'fenced', reason: 'absent' },
+        { outcome: 'id-reused' },
+        { outcome: 'expired' },
+      ])
+      for (const [i, each] of given.entries()) {
+        if (i >= 15 && i < 21) continue
+        const stream = each.writes[0]!.stream
+        expect(results[i]).toEqual({ outcome: 'appended', versions: { [stream]: 1 } })
+        expect(await readStream(db.pool, stream)).toHaveLength(1)
+      }
+      expect(await readStream(db.pool, taken)).toHaveLength(1)
+    })
+
     test('eight writers that decide again after each conflict leave versions without a gap', async () => {
       const stream = sandboxId()
       const counter = { initial: 0, evolve: (n: number) => n + 1 }

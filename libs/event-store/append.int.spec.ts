@@ -7,7 +7,7 @@ import { appendContract } from './append-contract.js'
 import { isConnectionLoss, openDatabase } from './database.js'
 import { settleLostCommit } from './lost-commit.js'
 import { readStream } from './read.js'
-import { insertCommand } from './statements/commands.js'
+import { insertCommands } from './statements/commands.js'
 import { createTestDatabase, type TestDatabase } from './testing.js'
 import { request, sandboxId } from './testing-requests.js'
 
@@ -86,7 +86,7 @@ describe('what is no lost connection', () => {
     const holder = await db.pool.connect()
     try {
       await holder.query('begin')
-      await insertCommand(holder, commandRow(given))
+      await insertCommands(holder, 'acme', [commandRow(given)])
       await expect(append(impatient, given)).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
     } finally {
       await holder.query('rollback')
@@ -113,7 +113,7 @@ describe('a connection lost during the commit', () => {
     const row = commandRow(request())
     const holder = await db.pool.connect()
     await holder.query('begin')
-    await insertCommand(holder, row)
+    await insertCommands(holder, 'acme', [row])
     const expired = { ...row, command: { ...row.command, expiresAt: new Date(0) } }
     const settling = settleLostCommit(db.pool, expired, { s: 1 }, new Error('cut off'))
     settling.catch(() => {})

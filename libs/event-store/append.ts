@@ -1,49 +1,21 @@
 /**
- * The one way into the log: everything that one command writes, in one transaction, in a fixed order of locks.
- *
- *   command row -> live -> claims -> events -> timers -> reservation -> exec slot -> commit
- *
- * Statements go out together and are judged in this order, so an append costs two round trips; a look at the heads
- * comes before when it builds on existing streams. No statement raises an error for an expected outcome.
+ * The one way into the log: everything that one command writes, in one transaction (write.ts), which it may share with
+ * other commands (group-commit.ts). When it builds on existing streams, a look at their heads comes before.
  */
 
 import { randomUUID } from 'node:crypto'
 import { SandtrailError } from '#libs/domain'
-import { failpoint } from '#libs/failpoint'
-import {
-  connect,
-  type Database,
-  isConnectionLoss,
-  nameTrouble,
-  sqlState,
-  type Transaction,
-} from './database.js'
+import type { Database } from './database.js'
 import { type Envelope, hashEvent, NO_HASH } from './envelope.js'
+import { groupsOf } from './group-commit.js'
 import { cleanObject, cleanText } from './json.js'
-import { settleLostCommit } from './lost-commit.js'
-import { releaseClaims, requireClaims, takeClaims } from './statements/claims.js'
-import { type CommandRow, findStoredCommand, insertCommand } from './statements/commands.js'
-import { type Head, insertEvents, selectHeads } from './statements/events.js'
-import { changeExecSlot } from './statements/exec-slots.js'
-import { changeLive } from './statements/live.js'
-import { liveSandboxesWith } from './statements/mounts.js'
-import { changeReservation } from './statements/reservations.js'
-import { changeTimers } from './statements/timers.js'
+import { type CommandRow, findStoredCommand } from './statements/commands.js'
+import { type Head, selectHeads } from './statements/events.js'
 import type { AppendRequest, AppendResult, Effects, EventMeta, StreamWrite } from './types.js'
+import type { ChainedEvent, Refusal } from './write.js'
 
 /** Called after each commit with the number of events: the place for the nudge. Must not throw. */
 export type OnCommitted = (events: number) => void
-
-type Refusal = Exclude<AppendResult, { outcome: 'appended' }>
-type ChainedEvent = Envelope & { hash: Buffer }
-
-/** What the writing transaction needs, ready and checked. */
-interface Prepared {
-  request: AppendRequest
-  row: CommandRow
-  events: ChainedEvent[]
-  versions: Record<string, number>
-}
 
 /**
  * Appends, or says why not; a refusal has changed nothing. Resolves only after the commit.
@@ -74,91 +46,10 @@ export async function appendCommand(
   const row: CommandRow = { tenant, command, outcome, rejected, attempt: randomUUID() }
   const events = chain(request, heads.found)
   const versions = Object.fromEntries(events.map((event) => [event.stream, event.version]))
-  const result = await write(db, { request, row, events, versions })
+  const result = await groupsOf(db).write({ request, row, events, versions })
   if (result.outcome !== 'appended') return explain(db, request, result)
   onCommitted(events.length)
   return result
-}
-
-/** The writing transaction. A refusal rolls it back. */
-async function write(db: Database, prepared: Prepared): Promise<AppendResult> {
-  const { request, row, versions } = prepared
-  // The client is given back before its loss is looked into: that takes a client too.
-  const tx = await connect(db)
-  let broken: Error | undefined
-  try {
-    const refusal = await sendAll(tx, prepared)
-    failpoint('append-uncommitted')
-    await tx.query(refusal === null ? 'commit' : 'rollback')
-    return refusal ?? { outcome: 'appended', versions }
-  } catch (error) {
-    if (!isConnectionLoss(error)) {
-      await tx.query('rollback').catch((failure) => {
-        broken = failure
-      })
-      return refusalOf(error, request)
-    }
-    broken = error as Error
-  } finally {
-    tx.release(broken)
-  }
-  return settleLostCommit(db, row, versions, broken)
-}
-
-/** Sends every statement at once and returns the first refusal in the order of the locks. */
-async function sendAll(tx: Transaction, { request, row, events }: Prepared): Promise<Refusal | null> {
-  const { tenant, live, claims, timers, unmounted, reservation, execSlot } = request
-  const steps: Promise<Refusal | null>[] = [
-    tx.query('begin').then(() => null),
-    insertCommand(tx, row).then((isNew) => (isNew ? null : { outcome: 'duplicate', stored: {} })),
-  ]
-  if (live) {
-    steps.push(changeLive(tx, tenant, live).then((reason) => reason && { outcome: 'fenced', reason }))
-  }
-  if (claims?.release?.length) steps.push(releaseClaims(tx, tenant, claims.release).then(() => null))
-  if (claims?.take?.length) {
-    const taken = takeClaims(tx, tenant, claims.take)
-    steps.push(taken.then((claim) => claim && { outcome: 'claim-taken', claim }))
-  }
-  if (claims?.require?.length) {
-    const gone = requireClaims(tx, tenant, claims.require)
-    steps.push(gone.then((claim) => claim && { outcome: 'conflict', stream: claim.holder }))
-  }
-  if (unmounted) {
-    const { volumeId } = unmounted
-    const users = liveSandboxesWith(tx, volumeId)
-    steps.push(users.then(({ length }) => (length === 0 ? null : { outcome: 'conflict', stream: volumeId })))
-  }
-  if (events.length > 0) {
-    steps.push(
-      insertEvents(tx, events).then((stream) => (stream === null ? null : { outcome: 'conflict', stream })),
-    )
-  }
-  if (timers) steps.push(changeTimers(tx, tenant, timers).then(() => null))
-  if (reservation) {
-    const lacking = changeReservation(tx, tenant, reservation)
-    steps.push(lacking.then((lack) => lack && { outcome: 'no-capacity', ...lack }))
-  }
-  if (execSlot) {
-    const slot = changeExecSlot(tx, tenant, execSlot)
-    steps.push(slot.then((excess) => excess && { outcome: 'no-capacity', of: 'tenant', excess }))
-  }
-
-  // All of them, also after a failure: none may be left to reject unheard.
-  const results = await Promise.allSettled(steps)
-  for (const result of results) {
-    if (result.status === 'rejected') throw result.reason
-    if (result.value !== null) return result.value
-  }
-  return null
-}
-
-/** A deadlock's victim has lost a race like any other, and a lock may be free later; the rest is our bug. */
-function refusalOf(error: unknown, request: AppendRequest): Refusal {
-  const state = sqlState(error)
-  const stream = request.writes[0]?.stream
-  if ((state === '40P01' || state === '40001') && stream !== undefined) return { outcome: 'conflict', stream }
-  throw nameTrouble(error)
 }
 
 /** A command that was decided before explains every other refusal, and is what the caller must hear. */

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { SandtrailError } from '#libs/domain'
 import { connect, type Database } from './database.js'
-import { type CommandRow, findStoredCommand, insertCommand } from './statements/commands.js'
+import { type CommandRow, findStoredCommand, insertCommands } from './statements/commands.js'
 import type { AppendResult } from './types.js'
 
 /** A restart of Postgres takes a few seconds; callers give up at about ten. */
@@ -52,7 +52,7 @@ async function probe(db: Database, row: CommandRow): Promise<'committed' | 'not-
     await tx.query(`set local lock_timeout = '2s'`)
     // Whether it has expired by now says nothing about whether it was written: the key alone is asked about.
     const expiresAt = new Date(Date.now() + HOUR_MS)
-    const free = await insertCommand(tx, { ...row, command: { ...row.command, expiresAt } })
+    const free = await insertCommands(tx, row.tenant, [{ ...row, command: { ...row.command, expiresAt } }])
     await tx.query('rollback')
     if (free) return 'not-committed'
     const stored = await findStoredCommand(tx, row.tenant, row.command.id)

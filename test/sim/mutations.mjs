@@ -57,19 +57,24 @@ export const MUTATIONS = {
     replace: '',
   },
   'a lost commit is taken for a good one': {
-    file: 'libs/event-store/append.ts',
-    find: `return settleLostCommit(db, row, versions, broken)`,
-    replace: `return { outcome: 'appended', versions }`,
+    file: 'libs/event-store/write.ts',
+    find: `return Promise.allSettled(group.map(({ row, versions }) => settleLostCommit(db, row, versions, broken)))`,
+    replace: `return group.map(({ versions }) => fulfilled({ outcome: 'appended', versions }))`,
   },
   'a command is accepted before the commit': {
-    file: 'libs/event-store/append.ts',
+    file: 'libs/event-store/write.ts',
     find: `    await tx.query(refusal === null ? 'commit' : 'rollback')`,
     replace: `    tx.query(refusal === null ? 'commit' : 'rollback').catch(() => {})`,
   },
   'a command id is not looked at': {
-    file: 'libs/event-store/append.ts',
-    find: `(isNew ? null : { outcome: 'duplicate', stored: {} })`,
-    replace: `(isNew ? null : null)`,
+    file: 'libs/event-store/write.ts',
+    find: `(areNew ? null : { outcome: 'duplicate', stored: {} })`,
+    replace: `(areNew ? null : null)`,
+  },
+  'a group with a refused command is told as written': {
+    file: 'libs/event-store/write.ts',
+    find: `if (refusal !== null) return group.length > 1 ? null : [fulfilled(refusal)]`,
+    replace: `if (refusal !== null && group.length === 1) return [fulfilled(refusal)]`,
   },
   'a rejection is not stored': {
     file: 'libs/command-handling/handle.ts',

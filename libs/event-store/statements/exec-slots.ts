@@ -2,7 +2,6 @@
 
 import type { Excess } from '#libs/domain'
 import type { Queryable } from '../database.js'
-import type { ExecSlotChange } from '../types.js'
 import { excessOf } from './excess.js'
 
 const LOCK_QUOTA = `
@@ -15,32 +14,35 @@ const LOCK_QUOTA = `
 const TAKE = `
   -- A statement of its own: what others committed before they gave the lock away is counted.
   insert into exec_slots (exec_id, tenant)
-  select $1, $2
+  select unnest($1::text[]), $2
   where not exists (
     select from tenants
-    where tenant = $2 and quota_execs <= (select count(*) from exec_slots where tenant = $2)
+    where tenant = $2
+      and quota_execs is not null
+      and quota_execs < cardinality($1::text[]) + (select count(*) from exec_slots where tenant = $2)
   )
   on conflict (exec_id) do nothing
 `
 
-const RELEASE = `
-  delete from exec_slots
-  where exec_id = $1
-`
-
-/** Null, or which quota is in the way. A release may come twice, or for an exec that never had a slot. */
-export async function changeExecSlot(
+/** All of them, or none: then which quota is in the way of one. */
+export async function takeExecSlots(
   tx: Queryable,
   tenant: string,
-  { action, execId }: ExecSlotChange,
+  execIds: string[],
 ): Promise<Excess | null> {
-  if (action === 'release') {
-    await tx.query({ name: 'release-exec-slot', text: RELEASE, values: [execId] })
-    return null
-  }
   const [, { rowCount }] = await Promise.all([
     tx.query({ name: 'lock-exec-quota', text: LOCK_QUOTA, values: [tenant] }),
-    tx.query({ name: 'take-exec-slot', text: TAKE, values: [execId, tenant] }),
+    tx.query({ name: 'take-exec-slots', text: TAKE, values: [execIds, tenant] }),
   ])
-  return rowCount === 1 ? null : await excessOf(tx, tenant, { execs: 1 })
+  return rowCount === execIds.length ? null : await excessOf(tx, tenant, { execs: 1 })
+}
+
+const RELEASE = `
+  delete from exec_slots
+  where exec_id = any($1::text[])
+`
+
+/** May come twice, or for an exec that never had a slot. */
+export async function releaseExecSlots(tx: Queryable, execIds: string[]): Promise<void> {
+  await tx.query({ name: 'release-exec-slots', text: RELEASE, values: [execIds] })
 }

@@ -7,12 +7,14 @@ export type Fenced = 'absent' | 'epoch' | 'closing'
 type Change<A extends LiveChange['action']> = Extract<LiveChange, { action: A }>
 
 /** Makes the change, or says why the fence refuses it. */
-export async function changeLive(tx: Queryable, tenant: string, change: LiveChange): Promise<Fenced | null> {
+export async function changeLive(
+  tx: Queryable,
+  tenant: string,
+  change: Exclude<LiveChange, { action: 'require' }>,
+): Promise<Fenced | null> {
   switch (change.action) {
     case 'open':
       return openLive(tx, tenant, change)
-    case 'require':
-      return requireLive(tx, tenant, change)
     case 'closing':
       return beginClosing(tx, tenant, change)
     case 'close':
@@ -40,16 +42,31 @@ interface LiveRow {
 
 const REQUIRE = `
   -- Share: execs do not wait for each other, but a closing waits for them and they for it.
-  select worker_id, epoch, state
+  select sandbox_id, worker_id, epoch, state
   from live
-  where sandbox_id = $1 and tenant = $2
+  where sandbox_id = any($1) and tenant = $2
+  order by sandbox_id
   for share
 `
 
-async function requireLive(tx: Queryable, tenant: string, change: Change<'require'>): Promise<Fenced | null> {
-  const values = [change.sandboxId, tenant]
-  const { rows } = await tx.query<LiveRow>({ name: 'live-require', text: REQUIRE, values })
-  return judge(rows[0], change)
+/** Looks at several at once. Null, or why the fence refuses the first that it refuses. */
+export async function requireLive(
+  tx: Queryable,
+  tenant: string,
+  changes: Change<'require'>[],
+): Promise<Fenced | null> {
+  const values = [[...new Set(changes.map(({ sandboxId }) => sandboxId))], tenant]
+  const { rows } = await tx.query<LiveRow & { sandbox_id: string }>({
+    name: 'live-require',
+    text: REQUIRE,
+    values,
+  })
+  const found = new Map(rows.map((row) => [row.sandbox_id, row]))
+  for (const change of changes) {
+    const reason = judge(found.get(change.sandboxId), change)
+    if (reason !== null) return reason
+  }
+  return null
 }
 
 const BEGIN_CLOSING = `

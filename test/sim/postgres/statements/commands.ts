@@ -1,29 +1,32 @@
 import { result, type Statements } from './statement.js'
 
+interface Given {
+  id: string
+  hash: string
+  expires_at: string
+}
+
 const keyOf = (tenant: unknown, id: unknown) => JSON.stringify([tenant, id])
 
 export const commands: Statements = [
   [
     /insert into commands/,
-    ({ server, tx, values }) => {
-      const [tenant, command_id, verb, hash, outcome, rejected, attempt, expires] = values
-      if (Date.parse(String(expires)) <= server.env.wallMs()) return result([], 0)
+    ({ server, tx, values: [tenant, json] }) => {
       const { commands } = server.tables
-      const key = keyOf(tenant, command_id)
-      tx.lock(commands, key)
-      if (tx.get(commands, key)) return result([], 0)
-      const row = {
-        tenant,
-        command_id,
-        verb,
-        hash,
-        outcome: JSON.parse(String(outcome)),
-        rejected,
-        attempt,
-        expires,
+      const given = (JSON.parse(String(json)) as Given[]).filter(
+        ({ expires_at }) => Date.parse(expires_at) > server.env.wallMs(),
+      )
+      for (const { id } of given) tx.lock(commands, keyOf(tenant, id))
+      const fresh = given.filter(({ id }) => !tx.get(commands, keyOf(tenant, id)))
+      for (const { id, hash, ...row } of fresh) {
+        tx.put(commands, keyOf(tenant, id), {
+          ...row,
+          tenant,
+          command_id: id,
+          hash: Buffer.from(hash, 'hex'),
+        })
       }
-      tx.put(commands, key, row)
-      return result([], 1)
+      return result([], fresh.length)
     },
   ],
   [

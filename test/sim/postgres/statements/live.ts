@@ -25,13 +25,13 @@ export const live: Statements = [
     },
   ],
   [
-    /select worker_id, epoch, state\s+from live[\s\S]+for share/,
-    ({ server, tx, values: [id, tenant] }) => {
+    /select sandbox_id, worker_id, epoch, state\s+from live[\s\S]+for share/,
+    ({ server, tx, values: [ids, tenant] }) => {
       const { live } = server.tables
-      if (!tx.get(live, String(id))) return result([])
-      tx.lock(live, String(id), 'shared')
-      const row = tx.get(live, String(id))
-      return result(row?.tenant === tenant ? [row as object] : [])
+      const there = (ids as string[]).filter((id) => tx.get(live, id)).sort()
+      for (const id of there) tx.lock(live, id, 'shared')
+      const rows = there.map((id) => tx.get(live, id)).filter((row) => row?.tenant === tenant)
+      return result(rows as object[])
     },
   ],
   [

@@ -93,24 +93,25 @@ export const reservations: Statements = [
   ],
   [
     /insert into exec_slots/,
-    ({ server, tx, values: [exec_id, tenant] }) => {
+    ({ server, tx, values: [ids, tenant] }) => {
       const { execSlots, tenants } = server.tables
+      const given = ids as string[]
       const quota = tx.get(tenants, String(tenant))?.quota_execs
-      if (quota != null && Number(quota) <= usedExecs(server, tx, tenant)) return result([], 0)
-      tx.lock(execSlots, String(exec_id))
-      if (tx.get(execSlots, String(exec_id))) return result([], 0)
-      tx.put(execSlots, String(exec_id), { exec_id, tenant })
-      return result([], 1)
+      if (quota != null && Number(quota) < given.length + usedExecs(server, tx, tenant)) return result([], 0)
+      for (const id of given) tx.lock(execSlots, id)
+      const fresh = given.filter((id) => !tx.get(execSlots, id))
+      for (const id of fresh) tx.put(execSlots, id, { exec_id: id, tenant })
+      return result([], fresh.length)
     },
   ],
   [
     /delete from exec_slots/,
-    ({ server, tx, values: [id] }) => {
+    ({ server, tx, values: [ids] }) => {
       const { execSlots } = server.tables
-      if (!tx.get(execSlots, String(id))) return result([], 0)
-      tx.lock(execSlots, String(id))
-      tx.put(execSlots, String(id), null)
-      return result([], 1)
+      const there = (ids as string[]).filter((id) => tx.get(execSlots, id))
+      for (const id of there) tx.lock(execSlots, id)
+      for (const id of there) tx.put(execSlots, id, null)
+      return result([], there.length)
     },
   ],
   [
