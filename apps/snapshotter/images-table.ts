@@ -14,7 +14,9 @@ export const imagesProjection: Projection = {
     'ImageCreatedFromSnapshot',
     'ImageRemoved',
   ],
-  apply,
+  async apply(tx, events) {
+    for (const event of events) await apply(tx, event)
+  },
 }
 
 const INSERT = `

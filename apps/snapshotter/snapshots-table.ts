@@ -7,7 +7,9 @@ export const snapshotsProjection: Projection = {
   name: 'snapshots',
   tables: ['snapshots'],
   types: ['SnapshotRequested', 'SnapshotCompleted', 'SnapshotFailed'],
-  apply,
+  async apply(tx, events) {
+    for (const event of events) await apply(tx, event)
+  },
 }
 
 const INSERT = `

@@ -10,7 +10,8 @@ export interface Following {
   name: string
   /** Only these; all when absent. Others are passed over. */
   types?: string[]
-  handle(tx: Transaction, event: RecordedEvent): Promise<void>
+  /** Some events, in order of position; at least one. */
+  handle(tx: Transaction, events: RecordedEvent[]): Promise<void>
 }
 
 /**
@@ -25,6 +26,7 @@ const BEGIN =
  * passed: 0 at the ledger's end, and while another process is at it.
  */
 export async function followNext(db: Database, following: Following, limit: number): Promise<number> {
+  if (await isAtEnd(db, following)) return 0
   const passed = await transaction(
     db,
     async (tx) => {
@@ -38,6 +40,16 @@ export async function followNext(db: Database, following: Following, limit: numb
   )
   if (passed !== null) return passed
   return (await makeCursor(db, following)) ? followNext(db, following, limit) : 0
+}
+
+/** One look instead of a transaction with a lock: most polls find nothing. False when there is no cursor yet. */
+async function isAtEnd(db: Queryable, { table, name }: Following): Promise<boolean> {
+  const { rows } = await db.query<{ at_end: boolean }>({
+    name: `end-${table}`,
+    text: `select position >= (select coalesce(max(position), 0) from ledger) as at_end from ${table} where name = $1`,
+    values: [name],
+  })
+  return rows[0]?.at_end ?? false
 }
 
 /** Handles every event from position 1 on, and leaves the cursor behind the last. */
@@ -58,7 +70,7 @@ async function handleWindow(
   const { table, name, types = null, handle } = following
   for (let at = from; at < until; ) {
     const { events, next } = await readWindow(tx, at, until, types)
-    for (const event of events) await handle(tx, event)
+    if (events.length > 0) await handle(tx, events)
     at = next
   }
   await tx.query({

@@ -11,12 +11,15 @@ export interface Projection {
   /** Everything that `apply` writes to: emptied by a rebuild. */
   tables: string[]
   types?: string[]
-  /** Applies one event. Called in order of position; must depend on nothing but the event and its own tables. */
-  apply(tx: Transaction, event: RecordedEvent): Promise<void>
+  /** Applies some events, in order of position; must depend on nothing but the events and its own tables. */
+  apply(tx: Transaction, events: RecordedEvent[]): Promise<void>
 }
 
 const BATCH = 500
-const POLL_MS = 250
+/** Behind the nudge, which every placed event is followed by. */
+const POLL_MS = 1_000
+/** Positions per query of a rebuild, where nobody waits for the first. */
+const REBUILD_BATCH = 5_000
 
 export class Projector {
   private readonly loop: Loop
@@ -64,7 +67,7 @@ export async function rebuildWithin(tx: Transaction, projection: Projection): Pr
   await tx.query('select position from projections where name = $1 for update', [projection.name])
   // Not truncate: that would lock the readers out.
   for (const table of projection.tables) await tx.query(`delete from ${table}`)
-  await followAll(tx, followingOf(projection), BATCH)
+  await followAll(tx, followingOf(projection), REBUILD_BATCH)
 }
 
 function followingOf({ name, types, apply }: Projection): Following {

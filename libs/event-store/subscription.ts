@@ -25,7 +25,8 @@ export interface FollowerLog {
 }
 
 const BATCH = 200
-const POLL_MS = 250
+/** Behind the nudge, which every placed event is followed by. */
+const POLL_MS = 1_000
 
 export class Subscription {
   private readonly loop: Loop
@@ -52,11 +53,14 @@ export class Subscription {
   }
 
   private async step(): Promise<boolean> {
-    const { db, ...following } = this.options
+    const { db, handle, ...following } = this.options
+    const handleAll = async (tx: Transaction, events: RecordedEvent[]) => {
+      for (const event of events) await handle(tx, event)
+    }
     const limit = this.batch
     // After a failure one by one, so that what comes before a poisonous event is not undone with it again and again.
     this.batch = 1
-    const passed = await followNext(db, { table: 'cursors', ...following }, limit)
+    const passed = await followNext(db, { table: 'cursors', ...following, handle: handleAll }, limit)
     this.batch = Math.min(limit * 2, BATCH)
     return passed === limit
   }

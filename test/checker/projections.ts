@@ -18,7 +18,7 @@ const PROJECTIONS: readonly { projection: Projection; key: string }[] = [
   { projection: imagesProjection, key: 'image_id' },
   { projection: snapshotsProjection, key: 'snapshot_id' },
 ]
-/** A follower looks four times a second. */
+/** A follower looks once a second. */
 const CATCH_UP_MS = 10_000
 
 type Row = Record<string, unknown> & { position?: string }

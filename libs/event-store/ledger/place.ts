@@ -3,7 +3,7 @@
 import type { Queryable } from '../database.js'
 import type { TrailEntry } from './trail-file.js'
 
-/** A leader that has not been heard for so long is replaced; it writes its heartbeat every 250 ms. */
+/** A leader that has not been heard for so long is replaced; it writes its heartbeat every second. */
 const LEADER_LOSS_MS = 3_000
 
 export interface Lead {

@@ -14,7 +14,8 @@ export type Publish = (events: RecordedEvent[]) => Promise<void>
 
 const CURSOR = 'publisher'
 const BATCH = 500n
-const POLL_MS = 250
+/** Behind the sequencer's nudge: for a cursor that was set back. */
+const POLL_MS = 1_000
 
 export class Publisher {
   private readonly loop: Loop

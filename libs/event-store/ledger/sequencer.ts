@@ -31,9 +31,10 @@ export interface SequencerOptions {
 }
 
 const BATCH = 1_000
-/** The fallback behind the nudge, and the leader's heartbeat. */
-const POLL_MS = 250
-/** Together with the poll, the tail that no checkpoint covers is never older than 1 s. */
+/** The fallback behind the nudge, and the leader's heartbeat: each is a commit. */
+const POLL_MS = 1_000
+/** While a checkpoint is due: together with its pause, the tail that none covers is never older than 1 s. */
+const UNCOVERED_POLL_MS = 250
 const CHECKPOINT_MS = 700
 
 export class Sequencer {
@@ -53,7 +54,8 @@ export class Sequencer {
   constructor(private readonly options: SequencerOptions) {
     const { db, publish, trailFile, onError = () => {} } = options
     this.trail = new TrailFile(trailFile)
-    this.loop = new Loop(() => this.step(), { pollMs: POLL_MS, onError })
+    const pollMs = () => (this.tree.size > this.checkpointedSize ? UNCOVERED_POLL_MS : POLL_MS)
+    this.loop = new Loop(() => this.step(), { pollMs, onError })
     this.publisher = new Publisher(db, publish, onError)
   }
 

@@ -5,7 +5,7 @@ import { Projector, rebuildProjection } from '../projection.js'
 import { createTestDatabase, type TestDatabase } from '../testing.js'
 import { placeAll } from '../testing-ledger.js'
 import { request, sandboxId } from '../testing-requests.js'
-import type { JsonObject } from '../types.js'
+import type { JsonObject, NewEvent } from '../types.js'
 import { listSandboxes, sandboxesProjection } from './sandboxes.js'
 
 let db: TestDatabase
@@ -79,6 +79,28 @@ async function project(): Promise<void> {
   }
   await projector.stop()
 }
+
+test('events that come one by one give the rows that they give together', async () => {
+  const lives: SandboxEvent[][] = [
+    [created({ name: 'web', tags: { app: 'a' } }), placed, started, stopRequested, finished(3)],
+    [created(), placed, stopRequested, started],
+    [created(), placed, started, lost],
+  ]
+  const rows = async () => (await db.pool.query('select * from sandboxes order by sandbox_id')).rows
+  for (const [first, ...later] of lives) {
+    const stream = await sandbox([first!], 'slow')
+    for (const [i, event] of later.entries()) {
+      await project()
+      const writes = [{ stream, expectedVersion: i + 1, events: [event as unknown as NewEvent] }]
+      await append(db.pool, request({ tenant: 'slow', writes }))
+    }
+  }
+  await project()
+  const oneByOne = await rows()
+  expect(oneByOne.map(({ state }) => state)).toEqual(['ended', 'stopping', 'ended'])
+  await rebuildProjection(db.pool, sandboxesProjection)
+  expect(await rows()).toEqual(oneByOne)
+})
 
 test('each event moves the row to its next state', async () => {
   const starting = await sandbox([created({ name: 'web', tags: { app: 'a' } }), placed])

@@ -1,6 +1,6 @@
 /** The list of sandboxes, living and ended, for whoever filters and pages. One sandbox's truth is its stream. */
 
-import { SANDBOX_TERMINAL_EVENTS, type SandboxEvent, type SandboxSpec } from '#libs/domain'
+import { SANDBOX_TERMINAL_EVENTS, type SandboxEvent } from '#libs/domain'
 import type { Queryable, Transaction } from '../database.js'
 import type { Projection } from '../projection.js'
 import type { RecordedEvent } from '../types.js'
@@ -18,96 +18,103 @@ export const sandboxesProjection: Projection = {
   apply,
 }
 
-async function apply(tx: Transaction, recorded: RecordedEvent): Promise<void> {
-  const event = recorded as unknown as SandboxEvent
-  switch (event.type) {
-    case 'SandboxCreated':
-      return create(tx, recorded, event.data.spec)
-    case 'SandboxPlaced':
-      return change(tx, recorded, {
-        state: 'starting',
-        worker_id: event.data.workerId,
-        epoch: event.data.epoch,
-      })
-    case 'SandboxStarted':
-      return start(tx, recorded)
-    case 'SandboxStopRequested':
-      return change(tx, recorded, { state: 'stopping' })
-    case 'SandboxFinished':
-    case 'SandboxTerminated':
-    case 'SandboxTimedOut':
-    case 'SandboxFailed':
-    case 'SandboxLost':
-      return change(tx, recorded, {
-        state: 'ended',
-        ended_at: recorded.at,
-        terminal_event: event.type,
-        exit_code: event.type === 'SandboxLost' ? null : event.data.exitCode,
-        reason: reasonOf(event),
-      })
-  }
+/** A batch at once: what the events of one sandbox change together, in one row; all rows in two statements. */
+async function apply(tx: Transaction, events: RecordedEvent[]): Promise<void> {
+  const rows = new Map<string, Change>()
+  for (const event of events) rows.set(event.stream, follow(event, rows.get(event.stream)))
+  const changes = [...rows.values()]
+  const created = JSON.stringify(changes.filter((change) => change.created_at !== undefined))
+  const changed = JSON.stringify(changes.filter((change) => change.created_at === undefined))
+  if (created !== '[]') await tx.query({ name: 'sandboxes-create', text: CREATE, values: [created] })
+  if (changed !== '[]') await tx.query({ name: 'sandboxes-change', text: CHANGE, values: [changed] })
 }
 
-const CREATE = `
-  insert into sandboxes (sandbox_id, tenant, state, name, tags, image_id, image_ref, created_at, position)
-  values ($1, $2, 'created', $3, $4, $5, $6, $7, $8)
-`
-
-async function create(tx: Transaction, recorded: RecordedEvent, spec: SandboxSpec): Promise<void> {
-  const { stream, tenant, at, position } = recorded
-  const { name, tags, image } = spec
-  const values = [stream, tenant, name, JSON.stringify(tags), image.imageId, image.ref, at, String(position)]
-  await tx.query({ name: 'sandboxes-create', text: CREATE, values })
-}
-
-const START = `
-  -- A start that was under way when the stop was asked for does not make it running again.
-  update sandboxes
-  set state = case state when 'stopping' then state else 'running' end, started_at = $2, position = $3
-  where sandbox_id = $1
-`
-
-async function start(tx: Transaction, { stream, at, position }: RecordedEvent): Promise<void> {
-  await tx.query({ name: 'sandboxes-start', text: START, values: [stream, at, String(position)] })
-}
-
-const CHANGE = `
-  update sandboxes
-  set state = $3,
-      worker_id = coalesce($4, worker_id),
-      epoch = coalesce($5, epoch),
-      ended_at = coalesce($6, ended_at),
-      terminal_event = coalesce($7, terminal_event),
-      exit_code = coalesce($8, exit_code),
-      reason = coalesce($9, reason),
-      position = $2
-  where sandbox_id = $1
-`
-
+/** Columns with new values; absent ones stay as they are. */
 interface Change {
+  sandbox_id: string
+  position: string
   state: string
+  /** Of a start by itself: one that was under way when the stop was asked for does not make it running again. */
+  unless_stopping?: boolean
+  tenant?: string
+  name?: string | null
+  tags?: Record<string, string>
+  image_id?: string
+  image_ref?: string
+  created_at?: Date
   worker_id?: string
   epoch?: number
+  started_at?: Date
   ended_at?: Date
   terminal_event?: string
   exit_code?: number | null
   reason?: string | null
 }
 
-async function change(tx: Transaction, { stream, position }: RecordedEvent, to: Change): Promise<void> {
-  const { state, worker_id, epoch, ended_at, terminal_event, exit_code, reason } = to
-  const values = [
-    stream,
-    String(position),
-    state,
-    worker_id,
-    epoch,
-    ended_at,
-    terminal_event,
-    exit_code,
-    reason,
-  ]
-  await tx.query({ name: 'sandboxes-change', text: CHANGE, values: values.map((value) => value ?? null) })
+const COLUMNS = `
+  sandbox_id text, position bigint, state text, unless_stopping boolean, tenant text, name text, tags jsonb,
+  image_id text, image_ref text, created_at timestamptz, worker_id text, epoch integer, started_at timestamptz,
+  ended_at timestamptz, terminal_event text, exit_code integer, reason text
+`
+const CREATE = `
+  insert into sandboxes (sandbox_id, tenant, state, name, tags, image_id, image_ref, created_at, worker_id, epoch,
+                         started_at, ended_at, terminal_event, exit_code, reason, position)
+  select sandbox_id, tenant, state, name, tags, image_id, image_ref, created_at, worker_id, epoch,
+         started_at, ended_at, terminal_event, exit_code, reason, position
+  from jsonb_to_recordset($1::jsonb) as c (${COLUMNS})
+`
+const CHANGE = `
+  update sandboxes s
+  set state = case when c.unless_stopping and s.state = 'stopping' then s.state else c.state end,
+      worker_id = coalesce(c.worker_id, s.worker_id),
+      epoch = coalesce(c.epoch, s.epoch),
+      started_at = coalesce(c.started_at, s.started_at),
+      ended_at = coalesce(c.ended_at, s.ended_at),
+      terminal_event = coalesce(c.terminal_event, s.terminal_event),
+      exit_code = coalesce(c.exit_code, s.exit_code),
+      reason = coalesce(c.reason, s.reason),
+      position = c.position
+  from jsonb_to_recordset($1::jsonb) as c (${COLUMNS})
+  where s.sandbox_id = c.sandbox_id
+`
+
+function follow(recorded: RecordedEvent, earlier: Change | undefined): Change {
+  const event = recorded as unknown as SandboxEvent
+  const { stream: sandbox_id, tenant, at } = recorded
+  const now = { ...earlier, sandbox_id, position: String(recorded.position), unless_stopping: false }
+  switch (event.type) {
+    case 'SandboxCreated': {
+      const { name, tags, image } = event.data.spec
+      const { imageId: image_id, ref: image_ref } = image
+      return { ...now, state: 'created', tenant, name, tags, image_id, image_ref, created_at: at }
+    }
+    case 'SandboxPlaced':
+      return { ...now, state: 'starting', worker_id: event.data.workerId, epoch: event.data.epoch }
+    case 'SandboxStarted':
+      return {
+        ...now,
+        state: earlier?.state === 'stopping' ? 'stopping' : 'running',
+        unless_stopping: earlier === undefined,
+        started_at: at,
+      }
+    case 'SandboxStopRequested':
+      return { ...now, state: 'stopping' }
+    case 'SandboxFinished':
+    case 'SandboxTerminated':
+    case 'SandboxTimedOut':
+    case 'SandboxFailed':
+    case 'SandboxLost':
+      return {
+        ...now,
+        state: 'ended',
+        ended_at: at,
+        terminal_event: event.type,
+        exit_code: event.type === 'SandboxLost' ? null : event.data.exitCode,
+        reason: reasonOf(event),
+      }
+    default:
+      throw new Error(`the list of sandboxes does not follow ${event.type}`)
+  }
 }
 
 function reasonOf(event: SandboxEvent): string | null {

@@ -20,6 +20,14 @@ function of(table: 'cursors' | 'projections'): Statements {
       },
     ],
     [
+      new RegExp(`select position >= [\\s\\S]+ as at_end from ${table} where name`),
+      (call) => {
+        const { server, tx, values } = call
+        const row = tx.get(tableIn(call, table), String(values[0]))
+        return result(row ? [{ at_end: Number(row.position) >= lastPositionOf(server) }] : [])
+      },
+    ],
+    [
       new RegExp(`select position as "from",[\\s\\S]+from ${table}\\s+where name = \\$1`),
       (call) => {
         const { server, tx, values } = call
