@@ -2,12 +2,14 @@
 
 import { mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { isId, type SandboxId } from '#libs/domain'
 import type { Log } from '#libs/service'
 import type { Pool } from '#libs/storage'
 import { cgroupsBelow, endCgroup, killCgroup, processesOf } from '../cgroup/v1.js'
 import { Liveness } from '../host/liveness.js'
+import { Places } from '../host/places.js'
 import { isAlive } from '../host/process.js'
 import { SandboxNetworks } from '../network/networks.js'
 import type { RunningSandbox, RuntimeDriver, RuntimeExit, RuntimeRequest } from '../runtime.js'
@@ -46,12 +48,18 @@ export interface GvisorOptions {
 
 /** The process is dead but the kernel may still be taking its memory apart. */
 const EXIT_MS_MAX = 10_000
+/**
+ * Creates at a time. Each is CPU and some waits for the disk, and each of its steps has a limit in time: 100 at once on two
+ * cores, side by side, all came too late; in turn the last is ready as soon, and the first long before.
+ */
+const CREATES_MAX = Math.max(4, 2 * availableParallelism())
 
 export class GvisorDriver implements RuntimeDriver {
   private readonly runsc: RunscOptions
   private readonly networks: SandboxNetworks
   private readonly undoers: Undoers<GvisorRecord>
   private readonly liveness = new Liveness()
+  private readonly places = new Places(CREATES_MAX)
   private readonly running = new Map<SandboxId, RunningGvisor>()
   private readonly ending = new Map<SandboxId, Promise<string[]>>()
   /** Creates between their first record and their end. */
@@ -69,7 +77,11 @@ export class GvisorDriver implements RuntimeDriver {
     return probe(this.runsc, agentBinary, stateDir, `sandtrail-${instance}/probe`)
   }
 
-  async create(request: RuntimeRequest, signal: AbortSignal): Promise<RunningSandbox> {
+  create(request: RuntimeRequest, signal: AbortSignal): Promise<RunningSandbox> {
+    return this.places.run(signal, () => this.createNow(request, signal))
+  }
+
+  private async createNow(request: RuntimeRequest, signal: AbortSignal): Promise<RunningSandbox> {
     const { sandboxId, dir } = request
     const files = new SandboxFiles(dir)
     const undo = new UndoLog<GvisorRecord>(files.undoLog)

@@ -28,6 +28,7 @@ export class RunningGvisor implements RunningSandbox {
   readonly exited: Promise<RuntimeExit>
   readonly session: GuestSession
   private readonly cgroupName: string
+  private readonly liveness: Liveness
 
   constructor(parts: RunningGvisorParts) {
     this.sandboxId = parts.sandboxId
@@ -36,6 +37,7 @@ export class RunningGvisor implements RunningSandbox {
     this.agent = parts.session.agent
     this.volumes = parts.volumes
     this.cgroupName = parts.cgroupName
+    this.liveness = parts.liveness
     this.exited = parts.liveness.untilDead(parts.process).then(() => exitOf(parts.cgroupName))
   }
 
@@ -44,7 +46,9 @@ export class RunningGvisor implements RunningSandbox {
     // A guest that does not answer is killed all the same.
     if (graceMs > 0) await Promise.race([this.exited, this.agent.shutdown(graceMs).catch(() => {})])
     // What is stuck in the kernel past that is `destroy`'s to report, not something to wait for.
-    if (await killCgroup(this.cgroupName, KILL_MS_MAX)) await this.exited
+    if (!(await killCgroup(this.cgroupName, KILL_MS_MAX))) return
+    this.liveness.look()
+    await this.exited
   }
 }
 
