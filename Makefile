@@ -38,8 +38,8 @@ test: ## set-up, checks and every test; F=pattern runs the test files that match
 check: setup ## format, lint, types, import directions, API descriptions, compose file
 	@scripts/check.sh
 
-bench: build ## figures against baselines of the same run, into .sandtrail/bench.json
-	@$(NODE) --conditions=source --import tsx bench/main.ts
+bench: build ## figures against baselines of the same run; F="append idle" only these, SIZE=full as the targets say
+	@SIZE=$(SIZE) $(NODE) --conditions=source --import tsx bench/main.ts $(F)
 
 sim: setup ## the control plane in virtual time, RUNS=n seeds (1000); SEED=n repeats one and tells all
 	@$(if $(SEED),SIM_SEED=$(SEED)) SIM_RUNS=$(or $(RUNS),1000) $(NODE) --conditions=source test/sim/main.mjs

@@ -1,32 +1,107 @@
 /**
- * The event store by itself, on a Postgres of its own with fsync on:
- *
- *   node --conditions=source --import tsx bench/append.ts
- *
- * Appends against the bare insert of one such row, placing under a long transaction against placing without one.
+ * What one command writes, against the least that a database can write (a bare insert by pgbench, same clients, one a
+ * transaction), against another event store on the same database, and in batches against COPY.
  */
 
-import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { execFileSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import {
-  append,
-  createSignerKey,
-  type Database,
-  loadSigner,
-  openDatabase,
-  Sequencer,
-  upsertWorker,
-  verifyTrail,
-} from '#libs/event-store'
-import { migrate } from '#migrations'
-import { startPostgres } from '../libs/event-store/testing.js'
-import { placeAll } from '../libs/event-store/testing-ledger.js'
+import { fileURLToPath } from 'node:url'
+import { append, type Database } from '#libs/event-store'
 import { event, request, sandboxId } from '../libs/event-store/testing-requests.js'
-import { type Figure, figure, timed } from './figure.js'
+import type { Program } from './bench.js'
+import { type Figure, figure, median, rate } from './figure.js'
+import { openStore, type Store } from './store.js'
 
 const data = { text: 'x'.repeat(300) }
+const ROUNDS = 3
+const BATCH = 100
+
+// The row has what an event cannot do without, and as many bytes.
+const BARE = `
+  create sequence bare_stream;
+  create table bare (stream text, version integer, data jsonb, hash bytea, primary key (stream, version))
+`
+const BARE_INSERT = `
+  insert into bare (stream, version, data, hash)
+  values ('sb-' || lpad(nextval('bare_stream')::text, 26, '0'), 1, '${JSON.stringify(data)}', '\\x${'ab'.repeat(32)}')
+`
+
+export const benchAppend: Program = async ({ full }) => {
+  const store = await openStore()
+  try {
+    await store.db.query(BARE)
+    return [...(await commands(store, full ? 10 : 3)), ...(await batches(store, full ? 200 : 60))]
+  } finally {
+    await store.close()
+  }
+}
+
+async function commands(store: Store, seconds: number): Promise<Figure[]> {
+  const { db, url } = store
+  const sandbox = await create(db)
+  const emmett = openEmmett(url)
+  const figures: Figure[] = []
+  for (const clients of [1, 8, 32]) {
+    const lasting = (work: () => Promise<unknown>) => () => during(seconds, clients, work)
+    const exec_ = lasting(() => exec(db, sandbox))
+    await exec_() // Warms connections and plans.
+    const [bare, execs, creates, others] = await inTurn(store, seconds, [
+      () => store.pgbench(BARE_INSERT, clients, seconds),
+      exec_,
+      lasting(() => create(db)),
+      lasting(() => emmett.append()),
+    ])
+    const common = { unit: '/s', baseline: bare!.rate }
+    const against = `bare insert by pgbench, ${clients} clients; CPU of each`
+    figures.push(
+      figure({
+        name: `append of an exec, ${clients} at once`,
+        ...common,
+        ours: execs!.rate,
+        against: `${against} ${execs!.cpu} / ${bare!.cpu} ms (the server's alone)`,
+        target: { atLeast: 0.6 },
+      }),
+      figure({
+        name: `append of a create, ${clients} at once`,
+        ...common,
+        ours: creates!.rate,
+        against: `${against} ${creates!.cpu} / ${bare!.cpu} ms (the server's alone)`,
+        target: null,
+      }),
+      figure({
+        name: `append of an exec, ${clients} at once`,
+        ...common,
+        ours: execs!.rate,
+        baseline: others!.rate,
+        against: `emmett's appendToStream, same database; CPU of each ${execs!.cpu} / ${others!.cpu} ms`,
+        target: { atLeast: 2 },
+      }),
+    )
+  }
+  await emmett.close()
+  return figures
+}
+
+/**
+ * Runs them one after the other, some rounds, so that a machine whose speed drifts slows all.
+ *
+ * @returns of each the median rate, and the CPU time of one in milliseconds, server and Node together
+ */
+async function inTurn(store: Store, seconds: number, ways: (() => Promise<number>)[]) {
+  const samples = ways.map(() => ({ rates: [] as number[], cpuMs: 0, count: 0 }))
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [i, way] of ways.entries()) {
+      const before = store.cpuMs()
+      const perSecond = await way()
+      samples[i]!.cpuMs += store.cpuMs() - before
+      samples[i]!.count += perSecond * seconds
+      samples[i]!.rates.push(perSecond)
+    }
+  }
+  return samples.map(({ rates, cpuMs, count }) => ({ rate: median(rates), cpu: (cpuMs / count).toFixed(2) }))
+}
 
 /** What `sandbox.create` writes: two events, command, live row, claim, timer, reservation. */
 async function create(db: Database): Promise<string> {
@@ -64,83 +139,83 @@ async function expectAppended(result: ReturnType<typeof append>): Promise<void> 
   if (outcome !== 'appended') throw new Error(`the append ended as ${outcome}`)
 }
 
-async function bareInsert(db: Database): Promise<void> {
-  const values = [sandboxId(), JSON.stringify(data), randomBytes(32)]
-  const text = `insert into bare (stream, version, data, hash) values ($1, 1, $2, $3)`
-  await db.query({ name: 'bare', text, values })
-}
-
-/** Per second, with so many at a time. */
-async function rate(total: number, atOnce: number, work: () => Promise<unknown>): Promise<number> {
-  const worker = async () => {
-    for (let i = 0; i < total / atOnce; i++) await work()
+/** Per second, with so many at a time, for so long. */
+async function during(seconds: number, atOnce: number, work: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now()
+  let done = 0
+  const client = async () => {
+    while (performance.now() - begin < seconds * 1000) {
+      await work()
+      done++
+    }
   }
-  const ms = await timed(() => Promise.all(Array.from({ length: atOnce }, worker)))
-  return (total / ms) * 1000
+  await Promise.all(Array.from({ length: atOnce }, client))
+  return done / ((performance.now() - begin) / 1000)
 }
 
-async function appends(db: Database): Promise<Figure[]> {
-  const sandbox = await create(db)
-  const figures: Figure[] = []
-  for (const atOnce of [1, 8, 32]) {
-    const against = `bare inserts of one row, ${atOnce} at once`
-    await rate(atOnce * 20, atOnce, () => exec(db, sandbox)) // Warms connections and plans.
-    const baseline = await rate(2_000, atOnce, () => bareInsert(db))
-    const execs = await rate(2_000, atOnce, () => exec(db, sandbox))
-    const creates = await rate(1_000, atOnce, () => create(db))
-    const common = { against, unit: '/s' as const, baseline, target: null }
-    figures.push(figure({ name: `append of an exec, ${atOnce} at once`, ours: execs, ...common }))
-    figures.push(figure({ name: `append of a create, ${atOnce} at once`, ours: creates, ...common }))
+function openEmmett(url: string) {
+  const home = fileURLToPath(new URL('emmett/', import.meta.url))
+  if (!existsSync(join(home, 'node_modules'))) {
+    execFileSync('npm', ['ci', '--prefix', home, '--ignore-scripts', '--no-audit', '--no-fund'], {
+      stdio: 'pipe',
+    })
   }
-  return figures
+  const { getPostgreSQLEventStore } = createRequire(home)('@event-driven-io/emmett-postgresql')
+  const store = getPostgreSQLEventStore(url)
+  return {
+    append: () =>
+      store.appendToStream(sandboxId(), [{ type: 'Requested', data }], {
+        expectedStreamVersion: 'STREAM_DOES_NOT_EXIST',
+      }),
+    close: () => store.close(),
+  }
 }
 
-/** The sequencer looks back to where the oldest transaction began: how much does that cost? */
-async function placingUnderLongTransaction(db: Database): Promise<Figure> {
-  const sandbox = await create(db)
-  await placeAll(db)
-  const baseline = await timed(() => placeAll(db))
-  await db.query(`update sequencer set floor = 0`) // As if a transaction had been open since the first event.
-  await exec(db, sandbox)
-  const ours = await timed(() => placeAll(db))
-  const { rows } = await db.query('select count(*)::integer as n from ledger')
-  const name = `placing, ${rows[0].n} events behind`
-  return figure({ name, against: 'placing with nothing behind', unit: 'ms', ours, baseline, target: null })
-}
-
-async function verifying(db: Database, url: string, dir: string): Promise<string> {
-  createSignerKey(join(dir, 'key'))
-  const signer = loadSigner(join(dir, 'key'), 'bench')
-  const trailFile = join(dir, 'trail')
-  await db.query(`update sequencer set heartbeat_at = '-infinity'`)
-  const sequencer = new Sequencer({ db, trailFile, signer, publish: async () => {} })
-  sequencer.start()
-  while (!sequencer.isLeader) await new Promise((resolve) => setTimeout(resolve, 10))
-  await sequencer.stop()
-  const start = performance.now()
-  const report = await verifyTrail({ databaseUrl: url, trailFile, publicKey: signer.publicKey })
-  const seconds = (performance.now() - start) / 1000
-  return `verify: ${report.events} events, ok=${report.ok}, ${Math.round(report.events / seconds)} events/s`
-}
-
-const server = await startPostgres()
-const dir = mkdtempSync(join(tmpdir(), 'sandtrail-bench-'))
-await migrate(server.url)
-const db = openDatabase({ url: server.url, max: 32 })
-try {
-  await db.query(
-    `create table bare (stream text, version integer, data jsonb, hash bytea, primary key (stream, version))`,
+/** One append of 100 events, against COPY of 100 such rows in one statement. Events a second. */
+async function batches(store: Store, batchCount: number): Promise<Figure[]> {
+  const { db, dir } = store
+  await db.query(`
+    create table copied (
+      tenant text, stream text, version integer, seq bigint generated always as identity primary key, event_id uuid,
+      type text, type_version smallint, at timestamptz(3), data jsonb, meta jsonb, prev_hash bytea, hash bytea
+    )
+  `)
+  const ours = () => {
+    const writes = [
+      {
+        stream: sandboxId(),
+        expectedVersion: 0,
+        events: Array.from({ length: BATCH }, () => event('Requested', data)),
+      },
+    ]
+    return expectAppended(append(db, request({ writes })))
+  }
+  await ours()
+  // Read by the server, which is another user.
+  const file = join(dir, 'batch')
+  const columns = 'tenant, stream, version, event_id, type, type_version, at, data, meta, prev_hash, hash'
+  // As COPY itself writes the events that were just appended.
+  const { rows } = await db.query<Record<string, string>>(
+    `select tenant, stream, version::text, event_id::text, type, type_version::text, at::text, data::text, meta::text,
+            '\\' || prev_hash::text as prev_hash, '\\' || hash::text as hash
+     from events where version between 1 and ${BATCH} order by seq desc limit ${BATCH}`,
   )
-  const capacity = { cpuMillis: 1e9, memoryBytes: 1e12, diskBytes: 1e12 }
-  await upsertWorker(db, { workerId: 'wk-1', incarnation: 'a', capacity, poolFreeBytes: 1, info: {} })
-  const figures = [...(await appends(db)), await placingUnderLongTransaction(db)]
-  for (const { name, ours, baseline, unit, ratio, against } of figures) {
-    const values = `${ours.toFixed(1)} ${unit} / ${baseline.toFixed(1)} ${unit} = ${ratio.toFixed(2)}`
-    console.log(`${name.padEnd(34)} ${values.padEnd(38)} against ${against}`)
+  writeFileSync(file, rows.map((row) => `${Object.values(row).join('\t')}\n`).join(''), { mode: 0o644 })
+  const samples = { ours: [] as number[], copy: [] as number[] }
+  for (let round = 0; round < ROUNDS; round++) {
+    samples.ours.push((await rate(batchCount, 1, ours)) * BATCH)
+    samples.copy.push(
+      (await rate(batchCount, 1, () => db.query(`copy copied (${columns}) from '${file}'`))) * BATCH,
+    )
   }
-  console.log(await verifying(db, server.url, dir))
-} finally {
-  await db.end()
-  await server.stop()
-  rmSync(dir, { recursive: true })
+  return [
+    figure({
+      name: `append of ${BATCH} events`,
+      against: `COPY of ${BATCH} such rows from a file, one a transaction`,
+      unit: 'events/s',
+      ours: median(samples.ours),
+      baseline: median(samples.copy),
+      target: { atLeast: 0.7 },
+    }),
+  ]
 }

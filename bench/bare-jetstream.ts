@@ -1,32 +1,48 @@
-/** A broker by itself: one stream in files, one consumer. The baseline of what ours adds to a delivery. */
+/** One stream in files, one consumer, and nothing of ours: the baseline of what our path adds to a delivery. */
 
 import { jetstream, jetstreamManager } from '@nats-io/jetstream'
-import { startNats } from '../libs/messaging/testing.js'
+import type { NatsConnection } from '@nats-io/transport-node'
 
 export interface BareJetStream {
   /** Milliseconds from the publish of `payload` to its arrival at the consumer. */
   roundTrip(payload: Buffer): Promise<number>
-  close(): Promise<void>
+  close(): void
 }
 
-export async function bareJetStream(): Promise<BareJetStream> {
-  const server = await startNats()
-  const { connection } = await server.connect()
-  const manager = await jetstreamManager(connection)
-  await manager.streams.add({ name: 'BARE', subjects: ['bare.>'] })
-  await manager.consumers.add('BARE', { durable_name: 'reader' })
+export async function bareJetStream(connection: NatsConnection): Promise<BareJetStream> {
+  await (await jetstreamManager(connection)).streams.add({ name: 'BARE', subjects: ['bare.>'] })
   const js = jetstream(connection)
-  const messages = await (await js.consumers.get('BARE', 'reader')).consume()
-  const arrivals = messages[Symbol.asyncIterator]()
+  const waiting = new Map<string, (at: number) => void>()
+  const close = await consume(connection, 'BARE', (subject) => {
+    waiting.get(subject)?.(performance.now())
+    waiting.delete(subject)
+  })
+  let count = 0
   return {
     async roundTrip(payload) {
+      const subject = `bare.${count++}`
+      const arrived = new Promise<number>((resolve) => waiting.set(subject, resolve))
       const begin = performance.now()
-      const [arrival] = await Promise.all([arrivals.next(), js.publish('bare.one', payload)])
-      const tookMs = performance.now() - begin
-      arrival.value?.ack()
-      return tookMs
+      await js.publish(subject, payload)
+      return (await arrived) - begin
     },
-    // Not the messages: their end is reached only by whoever reads on.
-    close: () => server.close(),
+    close,
   }
+}
+
+/** Pulls and acknowledges everything of a stream. Returns how to end it. */
+export async function consume(
+  connection: NatsConnection,
+  stream: string,
+  onArrival: (subject: string) => void,
+): Promise<() => void> {
+  const manager = await jetstreamManager(connection)
+  const { name } = await manager.consumers.add(stream, { durable_name: 'reader' })
+  const messages = await (await jetstream(connection).consumers.get(stream, name)).consume({
+    callback: (message) => {
+      onArrival(message.subject)
+      message.ack()
+    },
+  })
+  return () => void messages.stop()
 }

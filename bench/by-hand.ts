@@ -9,6 +9,8 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 
 export interface ByHand {
+  /** In the arguments of each of its processes. */
+  dir: string
   /** `runsc run` of a fresh container of this bundle: `echo`, from start to end. */
   runOnce(): Promise<void>
   /** `runsc exec` of `/bin/true` in a container that is kept running. */
@@ -44,6 +46,7 @@ export async function byHand(runsc: string, platform: string, imageTar: string):
   ])
   let count = 0
   return {
+    dir,
     async runOnce() {
       await command('run', '--bundle', echo, `once-${count++}`)
     },

@@ -1,12 +1,12 @@
 /** From the create of a sandbox to the output of its first exec, through the whole pipeline, on NATS. */
 
-import { type ByHand } from './by-hand.js'
-import { type Client } from './client.js'
-import { type Figure, figure, paired } from './figure.js'
+import type { Program } from './bench.js'
+import { figure, paired } from './figure.js'
 
 const RUNS = 20
 
-export async function benchCreate(client: Client, hand: ByHand): Promise<Figure[]> {
+export const benchCreate: Program = async ({ stock }) => {
+  const { client, hand } = await stock()
   const sandboxes: string[] = []
   const ours = async () => {
     const { sandboxId } = await client.command('sandbox.create', {})

@@ -1,12 +1,12 @@
 /** `/bin/true` in a running sandbox, as one call that waits for its end: on NATS and over HTTP. */
 
-import type { ByHand } from './by-hand.js'
-import type { Client } from './client.js'
+import type { Program } from './bench.js'
 import { type Figure, figure, paired } from './figure.js'
 
 const RUNS = 60
 
-export async function benchExec(client: Client, hand: ByHand): Promise<Figure[]> {
+export const benchExec: Program = async ({ stock }) => {
+  const { client, hand } = await stock()
   const { sandboxId } = await client.command('sandbox.create', { timeoutMs: 600_000 })
   const body = { argv: ['/bin/true'], waitMs: 30_000 }
   const byNats = () => client.command('sandbox.exec', { sandboxId, ...body })

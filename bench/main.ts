@@ -1,42 +1,69 @@
-/** `make bench`: figures against baselines of the same run, printed and written to .sandtrail/bench.json. */
+/**
+ * `make bench`: figures against baselines of the same run, printed and written to .sandtrail/bench.json.
+ *
+ *   main.ts [program...]       only these; SIZE=full: the sizes of the targets
+ *
+ * docs/performance.md says what each figure means, and what its time is made of.
+ */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { startSystem } from '../scripts/system/system.mjs'
-import { tools } from '../scripts/system/tools.mjs'
-import { byHand } from './by-hand.js'
-import { openClient } from './client.js'
+import { benchAppend } from './append.js'
+import { openBench, type Program } from './bench.js'
+import { benchBurst } from './burst.js'
 import { benchCreate } from './create.js'
 import { benchDelivery } from './delivery.js'
 import { benchExec } from './exec.js'
-import type { Figure } from './figure.js'
+import { describe, type Figure } from './figure.js'
+import { benchIdle } from './idle.js'
+import { benchLedger } from './ledger.js'
+import { benchLoad } from './load.js'
+import { benchNeighbour } from './neighbour.js'
+import { benchOverload } from './overload.js'
+import { benchPast } from './past.js'
+import { benchPodman } from './podman.js'
+import { benchRebuild } from './rebuild.js'
 import { benchStdio } from './stdio.js'
 
-const { SANDTRAIL_RUNSC = '', SANDTRAIL_RUNSC_PLATFORM = '', SANDTRAIL_BASE_IMAGE = '' } = tools()
+const PROGRAMS: Record<string, Program> = {
+  // A database of their own.
+  append: benchAppend,
+  ledger: benchLedger,
+  rebuild: benchRebuild,
+  past: benchPast,
+  delivery: benchDelivery,
+  // The stock system.
+  create: benchCreate,
+  exec: benchExec,
+  podman: benchPodman,
+  stdio: benchStdio,
+  // A system of their own.
+  burst: benchBurst,
+  idle: benchIdle,
+  load: benchLoad,
+  overload: benchOverload,
+  neighbour: benchNeighbour,
+}
 
-const system = await startSystem({ say: (line: string) => console.error(`starting ${line}`) })
-const hand = await byHand(SANDTRAIL_RUNSC, SANDTRAIL_RUNSC_PLATFORM, SANDTRAIL_BASE_IMAGE)
-const client = await openClient(system.env)
+const asked = process.argv.slice(2)
+const unknown = asked.filter((name) => !(name in PROGRAMS))
+if (unknown.length > 0) {
+  console.error(`no figure ${unknown.join(', ')}; there are ${Object.keys(PROGRAMS).join(', ')}`)
+  process.exit(2)
+}
+
+const bench = openBench(process.env.SIZE === 'full')
 const figures: Figure[] = []
 try {
-  for (const program of [benchCreate, benchExec, benchStdio, benchDelivery]) {
-    for (const figure of await program(client, hand)) {
+  for (const [name, program] of Object.entries(PROGRAMS)) {
+    if (asked.length > 0 && !asked.includes(name)) continue
+    console.error(`-- ${name}`)
+    for (const figure of await program(bench)) {
       figures.push(figure)
-      print(figure)
+      console.log(describe(figure))
     }
   }
 } finally {
-  await client.close()
-  await hand.remove()
-  await system.stop()
+  await bench.close()
 }
 mkdirSync('.sandtrail', { recursive: true })
 writeFileSync('.sandtrail/bench.json', `${JSON.stringify(figures, null, 2)}\n`)
-
-function print({ name, against, unit, ours, baseline, ratio, target, holds }: Figure): void {
-  const wanted = target === null ? '' : 'atMost' in target ? `<= ${target.atMost}` : `>= ${target.atLeast}`
-  const verdict = holds === null ? '' : holds ? 'holds' : 'MISSED'
-  const figures = `${ours.toFixed(1)} ${unit} / ${baseline.toFixed(1)} ${unit} = ${ratio.toFixed(2)}`
-  console.log(
-    `${name.padEnd(32)} ${figures.padEnd(32)} ${wanted.padEnd(8)} ${verdict.padEnd(7)} against ${against}`,
-  )
-}

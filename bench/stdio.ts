@@ -1,8 +1,7 @@
 /** Bytes through an exec: 256 MiB out of a sandbox to a client over HTTP, and as much in. */
 
 import { Readable } from 'node:stream'
-import type { ByHand } from './by-hand.js'
-import type { Client } from './client.js'
+import type { Program } from './bench.js'
 import { type Figure, figure, timed } from './figure.js'
 
 const MIB = 1024 ** 2
@@ -11,7 +10,8 @@ const RUNS = 3
 const WRITE = `head -c ${BYTES} /dev/zero`
 const READ = 'cat > /dev/null'
 
-export async function benchStdio(client: Client, hand: ByHand): Promise<Figure[]> {
+export const benchStdio: Program = async ({ stock }) => {
+  const { client, hand } = await stock()
   const { sandboxId } = await client.command('sandbox.create', { timeoutMs: 600_000 })
   const start = async (script: string, stdin: 'open' | 'closed') => {
     const body = { sandboxId, argv: ['/bin/sh', '-c', script], stdin }

@@ -134,8 +134,8 @@ function newIdentity() {
 }
 
 /** An image as the snapshotter would have recorded it. */
-async function importedImage(
-  db: TestDatabase,
+export async function importedImage(
+  db: Pick<TestDatabase, 'pool'>,
   name: string,
   replicas: WorkerId[],
   tenant = TENANT,
