@@ -3,10 +3,10 @@ SHELL := /bin/bash
 NODE := .tools/node/bin/node
 SYSTEM := $(NODE) scripts/system/main.mjs
 .DEFAULT_GOAL := help
-.PHONY: help setup build up down tenants status demo dev test check bench sim soak package clean
+.PHONY: help setup build up down tenants status demo dev test check bench sim soak power-cut package clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: ## bring everything this machine lacks, in pinned versions (docs/setup.md)
 	@scripts/setup.sh
@@ -51,6 +51,9 @@ soak: build ## new seeds of the simulation and the main job, S=seconds of each (
 
 package: build ## pack it for an installation without a clone (docs/install.md)
 	@$(NODE) scripts/pack.mjs
+
+power-cut: build ## CUTS=n times (5) the log's host loses its power, in a QEMU guest whose disk forgets; SEED=n
+	@$(NODE) --conditions=source --import tsx test/power-cut/main.ts $(or $(CUTS),5) $(SEED)
 
 clean: down ## remove what was built here; the cache of set-up stays
 	@rm -rf dist agent/target .tools coverage .sandtrail/logs

@@ -21,3 +21,6 @@ POSTGRES_MIN=15
 # Raise BASE_IMAGE_VERSION whenever what goes into the base image changes.
 BASE_IMAGE_VERSION=bookworm-1
 BASE_IMAGE_SUITE=bookworm
+
+# Of the tests in a QEMU guest: raise it to fetch the kernel anew.
+GUEST_VERSION=1

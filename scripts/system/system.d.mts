@@ -13,6 +13,8 @@ export interface SystemOptions {
   logs?: string
   /** Further keys for the services that know them, such as SANDTRAIL_LEASE_GRACE_MS. */
   environment?: Record<string, string>
+  /** Of a superuser of a Postgres that is this system's alone, instead of one that it starts. */
+  postgresUrl?: string
   /** Import the base image as `base:latest` (true). */
   baseImage?: boolean
   /** Told what is being done. */

@@ -29,6 +29,7 @@ import { until } from './until.mjs'
  * @property {number} [gateways] 1; `gateway`, `gateway-2`, ...
  * @property {string} [logs] directory of the logs; `logs` in the state directory
  * @property {Record<string, string>} [environment] further keys for the services, such as SANDTRAIL_LEASE_GRACE_MS
+ * @property {string} [postgresUrl] of a superuser of a Postgres that is this system's alone, instead of one that it starts
  * @property {boolean} [baseImage] import the base image as `base:latest` (true)
  * @property {(line: string) => void} [say] told what is being done
  *
@@ -71,6 +72,7 @@ async function start(dir, isPrivate, options) {
     gateways = 1,
     logs = join(dir, 'logs'),
     environment,
+    postgresUrl,
     baseImage = true,
   } = options
   const say = options.say ?? (() => {})
@@ -78,7 +80,12 @@ async function start(dir, isPrivate, options) {
   const keys = await ensureKeys(dir, workers)
 
   const database = () =>
-    openDatabase(dir, { log: join(logs, 'postgres.log'), service: keys.service, auditor: keys.auditor })
+    openDatabase(dir, {
+      log: join(logs, 'postgres.log'),
+      service: keys.service,
+      auditor: keys.auditor,
+      serverUrl: postgresUrl,
+    })
   const natsLog = join(logs, 'nats.log')
   const nats = () => openNats(dir, keys, natsLog)
   say('Postgres, nats-server and the pools')

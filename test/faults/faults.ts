@@ -77,7 +77,8 @@ const startOrder = (names: readonly string[]) => [
   ...names.filter((name) => !SERVERS.includes(name)),
 ]
 
-async function killAndStart(
+/** `between`: while all of them are dead. They are started in the order that they need. */
+export async function killAndStart(
   system: System,
   names: readonly string[],
   between: () => Promise<void> | void = () => {},

@@ -20,6 +20,8 @@ export interface OrdealOptions {
   /** Of a worker's lease, and so of what `stoppedMs` must be beyond. */
   leaseGraceMs: number
   timing: Timing
+  /** Of a Postgres that somebody else starts, and breaks. */
+  postgresUrl?: string
   say?: (line: string) => void
 }
 
@@ -42,7 +44,8 @@ export class Ordeal {
 
   static async begin(options: OrdealOptions): Promise<Ordeal> {
     const environment = { SANDTRAIL_LEASE_GRACE_MS: String(options.leaseGraceMs) }
-    const system = await startSystem({ environment })
+    const { postgresUrl } = options
+    const system = await startSystem({ environment, ...(postgresUrl !== undefined && { postgresUrl }) })
     try {
       const db = openDatabase({ url: system.env.DATABASE_ADMIN_URL!, max: 4, name: 'checker' })
       const messaging = await connect({
@@ -71,6 +74,13 @@ export class Ordeal {
     const begun = performance.now()
     await CALAMITIES[calamity]!(this.system, this.options.timing)
     this.say(calamity, begun)
+  }
+
+  /** Another misfortune than those of CALAMITIES. */
+  async sufferFrom(what: string, misfortune: (system: System) => Promise<void>): Promise<void> {
+    const begun = performance.now()
+    await misfortune(this.system)
+    this.say(what, begun)
   }
 
   /** Lets the load come to its end, and judges what is left when nothing goes on any more. */
