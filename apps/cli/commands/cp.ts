@@ -106,13 +106,31 @@ async function localTarget(target: string, name: string): Promise<{ dir: string;
 async function moveIntoPlace(temporary: string, name: string, target: string): Promise<void> {
   const names = await readdir(temporary)
   if (!names.includes(name)) throw new SandtrailError('UNAVAILABLE', `nothing called ${name} came`)
-  const [come, there] = await Promise.all([lstat(join(temporary, name)), lstat(target).catch(() => null)])
+  await removeSpecial(temporary)
+  const [come, there] = await Promise.all([
+    lstat(join(temporary, name)).catch(() => null),
+    lstat(target).catch(() => null),
+  ])
+  if (come === null) throw new Rejected('INVALID_ARGUMENT', `${name} is a device, a pipe or a socket`)
   if (there?.isDirectory() && come.isDirectory()) {
-    const merge = spawnTool('cp', ['-a', '--', join(temporary, name, '.'), target])
+    // Not through a link that an earlier copy has brought: the sandbox could have it point anywhere here.
+    const merge = spawnTool('cp', ['-a', '--remove-destination', '--', join(temporary, name, '.'), target])
     await merge.done
     return
   }
   await rename(join(temporary, name), target)
+}
+
+/** Only files, directories and links are copied: to root here, tar brings devices too, and a pipe would stop a reader. */
+async function removeSpecial(dir: string): Promise<void> {
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name)
+    if (entry.isDirectory()) await removeSpecial(path)
+    else if (!entry.isFile() && !entry.isSymbolicLink()) {
+      await rm(path)
+      progress(`left out ${JSON.stringify(entry.name)}: a device, a pipe or a socket`)
+    }
+  }
 }
 
 /** Runs a program in the sandbox with these streams. @throws when it fails, with what it wrote to stderr */
