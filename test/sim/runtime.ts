@@ -161,6 +161,10 @@ class SimAgentSession {
 
   async sync(): Promise<void> {}
 
+  ping(): Promise<void> {
+    return this.ask(() => () => {})
+  }
+
   acknowledgeExit(execId: string): void {
     const tell = () => this.guest.acknowledge(execId)
     this.world.after(this.weather.agentMs(), tell, null)

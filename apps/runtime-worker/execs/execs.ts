@@ -99,6 +99,11 @@ export class Execs {
     return [...this.open.keys()].filter((key) => key !== MAIN_EXEC)
   }
 
+  /** The main process included. */
+  get hasOpen(): boolean {
+    return this.open.size > 0
+  }
+
   /** The intent survives a kill -9 when this returns. A second delivery changes nothing. */
   accept(key: ExecKey, spec: ExecSpec, secrets: ExecSecrets, startByMs: number): void {
     const { journal } = this.context

@@ -31,6 +31,7 @@ import {
   StepFailed,
 } from '../runtime.js'
 import type { Spool } from '../spool/spool.js'
+import { AgentWatch } from './agent-watch.js'
 import { finishSandbox } from './ending.js'
 import { Journal } from './journal.js'
 import { Lifetime } from './lifetime.js'
@@ -65,6 +66,7 @@ export class Sandbox implements FactSource {
   /** Resolves when create or adopt has come to its end, whatever that was; never rejects. */
   settled: Promise<void> = Promise.resolve()
   private readonly abort = new AbortController()
+  private agentWatch: AgentWatch | null = null
   private finishing: Promise<void> | null = null
   private locked: Promise<unknown> = Promise.resolve()
 
@@ -127,6 +129,7 @@ export class Sandbox implements FactSource {
       )
     }
     this.lifetime?.stop()
+    this.agentWatch?.stop()
     this.abort.abort()
     this.finishing ??= finishSandbox(this)
   }
@@ -151,6 +154,7 @@ export class Sandbox implements FactSource {
   /** Leaves everything as it is for the next worker process: nothing is ended by a stop of the worker. */
   detach(): void {
     this.lifetime?.stop()
+    this.agentWatch?.stop()
   }
 
   private async create(secrets: ExecSecrets): Promise<void> {
@@ -200,7 +204,15 @@ export class Sandbox implements FactSource {
     const { cause, execs } = this.journal.state
     if (cause !== null) this.end(cause)
     else if (this.spec?.command && !execs.has(MAIN_EXEC)) this.end(MAIN_NEVER_SENT)
-    else this.lifetime?.start()
+    else {
+      this.lifetime?.start()
+      this.agentWatch = new AgentWatch(
+        running.agent,
+        () => this.execs.hasOpen,
+        () => this.end(AGENT_SILENT),
+      )
+      this.agentWatch.start()
+    }
     void running.exited.then((exit) => this.end(causeFromRuntime(exit)))
   }
 
@@ -255,6 +267,13 @@ const MAIN_NEVER_SENT: EndingReport = {
   step: 'start-main',
   code: 'WORKER_RESTARTED',
   message: 'the worker restarted before it started the main process',
+}
+
+const AGENT_SILENT: EndingReport = {
+  kind: 'failed',
+  step: 'run',
+  code: 'AGENT_SILENT',
+  message: 'the agent of the sandbox does not answer; something inside has stopped it, or leaves it no CPU',
 }
 
 function causeFromStart(error: unknown): EndingReport {
