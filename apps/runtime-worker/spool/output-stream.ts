@@ -96,11 +96,12 @@ export class OutputStream {
     return this.summary
   }
 
-  /** Nothing more will come: readers that follow are let go. */
+  /** Nothing more will come: readers that follow are let go, and its file is closed once what is under way is written. */
   close(): void {
     this.ended = true
     this.latest = null
     this.wake()
+    void this.tail.then(() => this.writer.close()).catch(() => {})
   }
 
   /** Bytes from `offset` on, at most `bytesMax`; empty: none yet; null: they were dropped. */

@@ -1,8 +1,18 @@
 import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, utimesSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statfsSync,
+  utimesSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, expect, test } from '@jest/globals'
 import { SEGMENT_BYTES } from './segments.js'
 import { type ExecOutput, Spool, type SpoolLimits } from './spool.js'
@@ -158,6 +168,24 @@ test('an ended exec is read from its files; an unknown one is not found', async 
   expect(found?.stdout.isEnded).toBe(true)
   expect((await found?.stdout.read(0, 10))?.toString()).toBe('x')
   expect(spool.find(SANDBOX, 'main')).toBeNull()
+})
+
+test('an exec that is lost leaves no file open', async () => {
+  const { dir, spool } = newSpool()
+  const { stdout } = spool.open(SANDBOX, EXEC)
+  await stdout.append(0, Buffer.from('x'))
+  const isOpen = () =>
+    readdirSync('/proc/self/fd').some((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(dir)
+      } catch {
+        return false // The one that reads the directory.
+      }
+    })
+  expect(isOpen()).toBe(true)
+  spool.release(SANDBOX, EXEC)
+  while (isOpen()) await delay(10)
+  expect((await spool.find(SANDBOX, EXEC)?.stdout.read(0, 10))?.toString()).toBe('x')
 })
 
 test('output goes when its time is over, that of a live exec never', async () => {
