@@ -50,6 +50,17 @@ const shape = {
     .string()
     .regex(/^.+:\d+$/, 'must be ip:port')
     .default(resolverOfHost),
+  /** The named netns whose addresses and routes the sandboxes' traffic leaves by; without it the worker's own. */
+  SANDTRAIL_UPLINK_NETNS: z
+    .string()
+    .regex(/^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$/, 'must be the name of a network namespace')
+    .optional(),
+  /** Refused to sandboxes besides the private ranges. */
+  SANDTRAIL_REFUSED_NETWORKS: z
+    .string()
+    .transform((text) => text.split(','))
+    .pipe(z.array(z.union([z.cidrv4(), z.ipv4()], 'must be IPv4 networks like 198.51.100.0/24, with commas')))
+    .optional(),
 } as const
 
 export type WorkerConfig = ReturnType<typeof readWorkerConfig>

@@ -42,7 +42,11 @@ async function gvisorRuntime(config: WorkerConfig, log: Log): Promise<Runtime> {
     stateDir: config.SANDTRAIL_WORKER_STATE_DIR,
     instance: config.SANDTRAIL_INSTANCE,
     pool,
-    network: { dnsUpstream: config.SANDTRAIL_DNS_UPSTREAM },
+    network: {
+      dnsUpstream: config.SANDTRAIL_DNS_UPSTREAM,
+      refused: config.SANDTRAIL_REFUSED_NETWORKS ?? [],
+      ...(config.SANDTRAIL_UPLINK_NETNS ? { hostNetns: config.SANDTRAIL_UPLINK_NETNS } : {}),
+    },
     log,
   })
   return {

@@ -18,7 +18,7 @@ export async function mountPool(dir, name) {
   mkdirSync(point, { recursive: true, mode: 0o700 })
   if (listMounts().some((mount) => mount.point === point)) return point
   if (!existsSync(image)) await makeImage(image, SIZE)
-  await sh('mount', ['-t', 'btrfs', '-o', 'loop,noatime,user_subvol_rm_allowed', image, point])
+  await sh('mount', ['-t', 'btrfs', '-o', 'loop,noatime,nodev,nosuid,user_subvol_rm_allowed', image, point])
   await sh('btrfs', [
     'quota',
     'enable',
