@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
@@ -55,6 +55,9 @@ test('files and directories are copied both ways', async () => {
     expect((await readFile(back)).equals(bytes)).toBe(true)
     await system.ok('cp', `${sandbox}:/opt/copied`, dir)
     expect((await readFile(join(dir, 'copied', 'a b'))).equals(bytes)).toBe(true)
+    // Again: into the one that is there, as into a directory of that name.
+    await system.ok('cp', `${sandbox}:/opt/copied`, dir)
+    expect((await readdir(join(dir, 'copied'))).sort()).toEqual(['a b', 'link'])
     const missing = await system.run(['cp', `${sandbox}:/nothing`, dir])
     expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining('/nothing'.slice(1)) })
   } finally {

@@ -114,7 +114,7 @@ async function moveIntoPlace(temporary: string, name: string, target: string): P
   if (come === null) throw new Rejected('INVALID_ARGUMENT', `${name} is a device, a pipe or a socket`)
   if (there?.isDirectory() && come.isDirectory()) {
     // Not through a link that an earlier copy has brought: the sandbox could have it point anywhere here.
-    const merge = spawnTool('cp', ['-a', '--remove-destination', '--', join(temporary, name, '.'), target])
+    const merge = spawnTool('cp', ['-a', '--remove-destination', '--', `${join(temporary, name)}/.`, target])
     await merge.done
     return
   }
