@@ -44,9 +44,10 @@ bench: build ## figures against baselines of the same run; F="append idle" only 
 sim: setup ## the control plane in virtual time, RUNS=n seeds (1000); SEED=n repeats one and tells all
 	@$(if $(SEED),SIM_SEED=$(SEED)) SIM_RUNS=$(or $(RUNS),1000) $(NODE) --conditions=source test/sim/main.mjs
 
-soak: build ## new seeds of the simulation and the main job, S=seconds of each (600); then every fault, FAULTS=seconds (7200) SEED=n
+soak: build ## new seeds of the simulation and the main job, S=seconds of each (600); hostile guests at full size; then every fault, FAULTS=seconds (7200) SEED=n
 	@SIM_FROM=$$(date +%s) SIM_RUNS=1000000 SIM_SECONDS=$(or $(S),600) $(NODE) --conditions=source test/sim/main.mjs
 	@$(SYSTEM) soak $(S)
+	@SOAK=1 scripts/test.sh hostile-guest
 	@$(NODE) --conditions=source --import tsx test/faults/main.ts $(or $(FAULTS),7200) $(SEED)
 
 package: build ## pack it for an installation without a clone (docs/install.md)

@@ -20,31 +20,47 @@ export const WORLD = {
   port: 8080,
 } as const
 
-/** What the fake resolver answers to every query of an A record. */
+/** What the fake resolver answers to a query of an A record. */
 export const ANSWER = '45.79.8.8'
+/** A public name of a private address, as in DNS rebinding. */
+export const METADATA_NAME = 'metadata.test'
 
 export interface World {
   hostNetns: string
+  /** Everything that the listeners told. */
+  lines: readonly string[]
   /** `local address <- remote address` of each connection that a listener of the world accepted. */
   accepted(): string[]
   remove(): Promise<void>
 }
 
-/** Listens on every address of its namespace and tells of what arrives. */
+/** Listens on every address of its namespace and tells of what arrives, by TCP and UDP, and of what it says. */
 const LISTENER = `
+const tell = (from) => (data) => console.log(from + ' said ' + JSON.stringify(String(data)))
 const server = require('node:net').createServer((socket) => {
-  console.log(socket.localAddress + ' <- ' + socket.remoteAddress)
+  const from = socket.localAddress + ' <- ' + socket.remoteAddress
+  console.log(from)
   socket.on('error', () => {})
+  socket.on('data', tell(from))
   socket.end('hello\\n')
 })
+const udp = require('node:dgram').createSocket('udp4')
+udp.on('message', (data, { address }) => tell('udp <- ' + address)(data))
+udp.bind(${WORLD.port})
 server.listen(${WORLD.port}, '0.0.0.0', () => console.log('listening'))`
 
-/** Answers every A query, over UDP and TCP, with ANSWER. */
+/** Answers every A query, over UDP and TCP, with ANSWER or, for its name, with the metadata service's address. */
 const RESOLVER = `
+const bytes = (name) => (name === '${METADATA_NAME}' ? '${WORLD.metadata}' : '${ANSWER}').split('.').map(Number)
+const nameIn = (query) => {
+  const labels = []
+  for (let at = 12; query[at] > 0; at += query[at] + 1) labels.push(query.toString('latin1', at + 1, at + 1 + query[at]))
+  return labels.join('.')
+}
 const answer = (query) => {
   const end = query.indexOf(0, 12) + 5
   const head = Buffer.from([query[0], query[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])
-  const tail = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ${ANSWER.split('.').join(', ')}])
+  const tail = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...bytes(nameIn(query))])
   return Buffer.concat([head, query.subarray(12, end), tail])
 }
 const udp = require('node:dgram').createSocket('udp4')
@@ -90,7 +106,8 @@ export async function makeWorld(): Promise<World> {
   }
   return {
     hostNetns: host,
-    accepted: () => lines.filter((line) => line.includes('<-')),
+    lines,
+    accepted: () => lines.filter((line) => line.includes('<-') && !line.includes(' said ')),
     async remove() {
       for (const child of children) await end(child)
       await deleteNetns(host)
