@@ -14,8 +14,8 @@ setup: ## bring everything this machine lacks, in pinned versions (docs/setup.md
 build: setup ## compile to dist/
 	@scripts/build.sh
 
-up: build ## start the system here, or what is missing of it
-	@$(SYSTEM) up
+up: build ## start the system here, or what is missing of it; TLS=1: by TLS alone, from then on
+	@SANDTRAIL_TLS=$(TLS) $(SYSTEM) up
 
 down: ## stop it, no process or mount stays; its data does, for the next up
 	@[[ ! -x $(NODE) ]] || $(SYSTEM) down

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import {
@@ -87,7 +88,9 @@ export class TestSystem {
   /** A connection as a program of the tenant has it: `req.…`, `cmd.…`, `evt.…`. */
   async nats(): Promise<Messaging> {
     const credentials: Credentials = { user: this.env.NATS_USER!, password: this.env.NATS_PASSWORD! }
-    return connect({ servers: this.env.NATS_URL!, name: 'test', credentials })
+    const ca = this.env.NATS_CA
+    const tls = ca === undefined ? {} : { ca: readFileSync(ca, 'utf8') }
+    return connect({ servers: this.env.NATS_URL!, name: 'test', credentials, tls })
   }
 }
 

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import * as http from 'node:http'
 import * as https from 'node:https'
 import { type ErrorBody, fromErrorBody, Rejected, SandtrailError } from '#libs/domain'
+import { readAuthorities, tlsTrouble } from '#libs/tls'
 import { readSettings, type Settings } from './settings.js'
 
 export interface Sending {
@@ -53,7 +54,7 @@ export class Api {
       throw new Rejected('INVALID_ARGUMENT', 'SANDTRAIL_URL must begin with http:// or https://')
     }
     this.module = this.base.protocol === 'https:' ? https : http
-    this.agent = new this.module.Agent({ keepAlive: true })
+    this.agent = new this.module.Agent({ keepAlive: true, ...authority(settings, this.base) })
   }
 
   static fromEnvironment(): Api {
@@ -180,7 +181,23 @@ function contentType(sending: Sending): string {
   return sending.json === undefined ? 'application/octet-stream' : 'application/json'
 }
 
+/** @throws Rejected INVALID_ARGUMENT for a file that holds no certificate */
+function authority({ caFile }: Settings, base: URL): { ca?: string } {
+  if (caFile === null || base.protocol !== 'https:') return {}
+  try {
+    return { ca: readAuthorities(caFile) }
+  } catch (error) {
+    throw new Rejected('INVALID_ARGUMENT', `SANDTRAIL_CA_FILE: ${(error as Error).message}`)
+  }
+}
+
 function unreachable(base: URL, cause: NodeJS.ErrnoException): SandtrailError {
+  const distrust = tlsTrouble(cause, base.origin)
+  if (distrust !== null) {
+    const { code, message, hint } = distrust
+    // Nothing is sent again, and nobody waits: here a person has to do something.
+    return new SandtrailError(code, message, { ...(hint === null ? {} : { hint }), retryable: false, cause })
+  }
   return new SandtrailError('UNAVAILABLE', `cannot reach ${base.origin} (${cause.code ?? cause.message})`, {
     hint: 'see whether the server runs and SANDTRAIL_URL names it; on this host `make up` starts one',
     cause,

@@ -285,7 +285,8 @@ function addServerCommands(program: Command): void {
     .description('keep URL and token of a server; the token is read from stdin')
     .argument('<url>')
     .option('--token-stdin', 'read the token from stdin without asking')
-    .action(async (url) => (await import('./commands/login.js')).login(url))
+    .option('--ca <file>', 'PEM of the authority of its certificate (https); kept too')
+    .action(async (url, flags) => (await import('./commands/login.js')).login(url, flags))
   program
     .command('doctor')
     .description('check that each part can be reached, and say what to do')
@@ -408,6 +409,7 @@ export function sandboxBody(flags: SandboxFlags, environment: NodeJS.ProcessEnv)
 
 const HELP = `
 SANDTRAIL_URL and SANDTRAIL_TOKEN name the server and the token, else what \`sandtrail login\` kept.
+SANDTRAIL_CA_FILE names the authority of an https server that is not one of the system's.
 
 Exit codes: that of the command; 124 timed out, 125 lost or refused by us, 126 and 127 not run, 128+n signal n,
 137 terminated; 2 usage, 3 not found, 4 token, 5 conflict, 6 no capacity, 7 unavailable, 8 verify failed.`

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { keepSettings, readSettings } from './settings.js'
 
-const kept = { url: 'https://one.example', token: 'st_secret' }
+const kept = { url: 'https://one.example', token: 'st_secret', caFile: '/etc/sandtrail/ca.pem' }
 let home: string
 beforeEach(() => {
   home = mkdtempSync(join(tmpdir(), 'sandtrail-home-'))
@@ -31,13 +31,14 @@ test('the environment wins, and the kept token never goes to another server', ()
   expect(readSettings({ HOME: home, SANDTRAIL_URL: 'http://two' })).toEqual({
     url: 'http://two',
     token: null,
+    caFile: kept.caFile,
   })
   expect(readSettings({ HOME: home, SANDTRAIL_URL: kept.url })).toEqual(kept)
-  expect(readSettings({ HOME: home, SANDTRAIL_TOKEN: 'other' })).toEqual({ url: kept.url, token: 'other' })
+  expect(readSettings({ HOME: home, SANDTRAIL_TOKEN: 'other' })).toEqual({ ...kept, token: 'other' })
 })
 
 test('without anything it is the server of this host, without a token', () => {
-  expect(readSettings({ HOME: home })).toEqual({ url: 'http://127.0.0.1:8480', token: null })
+  expect(readSettings({ HOME: home })).toEqual({ url: 'http://127.0.0.1:8480', token: null, caFile: null })
 })
 
 test('a file that is damaged is told', () => {

@@ -8,11 +8,13 @@ import { Rejected } from '#libs/domain'
 export interface Settings {
   url: string
   token: string | null
+  /** File with the PEM of the authorities that count for https; null: the system's. */
+  caFile: string | null
 }
 
 const URL_DEFAULT = 'http://127.0.0.1:8480'
 
-/** SANDTRAIL_URL and SANDTRAIL_TOKEN each win over the file. */
+/** SANDTRAIL_URL, SANDTRAIL_TOKEN and SANDTRAIL_CA_FILE each win over the file. */
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const kept = readKept(env)
   return {
@@ -22,12 +24,13 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
       env.SANDTRAIL_TOKEN ||
       (env.SANDTRAIL_URL && env.SANDTRAIL_URL !== kept?.url ? null : kept?.token) ||
       null,
+    caFile: env.SANDTRAIL_CA_FILE || kept?.caFile || null,
   }
 }
 
 /** Readable by its owner only, also when an older file was not. */
 export function keepSettings(
-  settings: { url: string; token: string },
+  settings: { url: string; token: string; caFile: string | null },
   env: NodeJS.ProcessEnv = process.env,
 ): string {
   const file = settingsFile(env)
@@ -43,7 +46,7 @@ export function settingsFile(env: NodeJS.ProcessEnv): string {
   return join(env.XDG_CONFIG_HOME || join(env.HOME || homedir(), '.config'), 'sandtrail', 'config.json')
 }
 
-function readKept(env: NodeJS.ProcessEnv): { url: string; token: string } | null {
+function readKept(env: NodeJS.ProcessEnv): { url: string; token: string; caFile: string | null } | null {
   const file = settingsFile(env)
   let text: string
   try {
@@ -52,8 +55,8 @@ function readKept(env: NodeJS.ProcessEnv): { url: string; token: string } | null
     return null
   }
   try {
-    const { url, token } = JSON.parse(text) as { url: string; token: string }
-    return { url, token }
+    const { url, token, caFile } = JSON.parse(text) as { url: string; token: string; caFile?: string | null }
+    return { url, token, caFile: caFile ?? null }
   } catch {
     throw new Rejected('INVALID_ARGUMENT', `${file} is not what \`sandtrail login\` writes`, {
       hint: 'remove it and log in again',

@@ -1,37 +1,34 @@
 /** What the gateway is told by its environment; docs/services-env.md has the table for all services. */
 
-import { createPrivateKey, type KeyObject } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import {
+  brokerSettings,
   commonConfig,
+  databaseUrl,
   integer,
   key32File,
   metricsConfig,
-  privateFile,
   readConfig,
   type ServiceSettings,
   secretFile,
   serviceSettings,
+  signingKeyFile,
 } from '#libs/service'
-
-const privateKeyFile = privateFile.transform((pem, context): KeyObject => {
-  try {
-    return createPrivateKey(pem)
-  } catch {
-    context.addIssue({ code: 'custom', message: 'must hold an Ed25519 private key as PKCS#8 PEM' })
-    return z.NEVER
-  }
-})
+import { readIdentity, type TlsIdentity } from '#libs/tls'
 
 const SHAPE = {
   ...commonConfig,
   ...metricsConfig(9_480),
-  SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL'),
+  SANDTRAIL_DATABASE_URL: databaseUrl,
   SANDTRAIL_HTTP_HOST: z.string().default('127.0.0.1'),
   /** 0: any free port, told in the log. */
   SANDTRAIL_HTTP_PORT: integer(0, 65_535).default(8480),
-  SANDTRAIL_PUBLIC_URL: z.url().default('http://127.0.0.1:8480'),
-  SANDTRAIL_DATA_PLANE_KEY_FILE: privateKeyFile,
+  /** PEM: its own certificate first, then those up to the authority. Read again when the file changes. */
+  SANDTRAIL_HTTP_TLS_CERT_FILE: z.string().optional(),
+  SANDTRAIL_HTTP_TLS_KEY_FILE: z.string().optional(),
+  SANDTRAIL_PUBLIC_URL: z.url({ protocol: /^https?$/ }).default('http://127.0.0.1:8480'),
+  SANDTRAIL_DATA_PLANE_KEY_FILE: signingKeyFile,
   SANDTRAIL_BLOB_DIR: z.string(),
   SANDTRAIL_BLOB_KEY_FILE: key32File,
   /** Of blobs that no image needs: uploads that were not imported yet, imports that failed, removed images. */
@@ -41,14 +38,22 @@ const SHAPE = {
   SANDTRAIL_TRAIL_COPY: z.string().optional(),
 } as const
 
+const SECRET_FILES = [
+  'SANDTRAIL_NATS_CREDENTIALS_FILE',
+  'SANDTRAIL_DATA_PLANE_KEY_FILE',
+  'SANDTRAIL_BLOB_KEY_FILE',
+  'SANDTRAIL_HTTP_TLS_KEY_FILE',
+] as const
+
 export interface GatewayConfig {
-  nats: {
-    url: string
-    credentials: { user: string; password: string } | { nkeySeed: string }
-  }
+  nats: ReturnType<typeof brokerSettings>
   databaseUrl: string
-  http: { host: string; port: number }
+  http: { host: string; port: number; tls: HttpTls | null }
   publicUrl: string
+  /** PEM of the authority of the installation's own certificates; undefined: the system's. */
+  ca: string | undefined
+  /** Files that nobody else may read. */
+  secretFiles: string[]
   dataPlaneKey: KeyObject
   blobs: { dir: string; key: Buffer; keepMs: number }
   /** What `verify` compares the database with; null: refused. */
@@ -57,15 +62,23 @@ export interface GatewayConfig {
   service: ServiceSettings
 }
 
-/** @throws Error that lists every fault of the environment, without values */
+export interface HttpTls {
+  certFile: string
+  keyFile: string
+  current: TlsIdentity
+}
+
+/** @throws SandtrailError CONFIG_INVALID that lists every fault of the environment, without values */
 export function gatewayConfig(env: NodeJS.ProcessEnv = process.env): GatewayConfig {
   const read = readConfig(SHAPE, env)
   const { SANDTRAIL_TRAIL_COPY: file, SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: publicKey } = read
   return {
-    nats: { url: read.SANDTRAIL_NATS_URL, credentials: read.SANDTRAIL_NATS_CREDENTIALS_FILE },
+    nats: brokerSettings(read),
     databaseUrl: read.SANDTRAIL_DATABASE_URL,
     publicUrl: read.SANDTRAIL_PUBLIC_URL,
-    http: { host: read.SANDTRAIL_HTTP_HOST, port: read.SANDTRAIL_HTTP_PORT },
+    http: { host: read.SANDTRAIL_HTTP_HOST, port: read.SANDTRAIL_HTTP_PORT, tls: httpTls(read) },
+    ca: read.SANDTRAIL_CA_FILE,
+    secretFiles: SECRET_FILES.flatMap((key) => env[key] || []),
     dataPlaneKey: read.SANDTRAIL_DATA_PLANE_KEY_FILE,
     blobs: {
       dir: read.SANDTRAIL_BLOB_DIR,
@@ -76,4 +89,14 @@ export function gatewayConfig(env: NodeJS.ProcessEnv = process.env): GatewayConf
     logLevel: read.SANDTRAIL_LOG_LEVEL,
     service: serviceSettings(read),
   }
+}
+
+/** Both are there or none, and they fit: `readConfig` has looked. */
+function httpTls(read: {
+  SANDTRAIL_HTTP_TLS_CERT_FILE?: string | undefined
+  SANDTRAIL_HTTP_TLS_KEY_FILE?: string | undefined
+}): HttpTls | null {
+  const { SANDTRAIL_HTTP_TLS_CERT_FILE: certFile, SANDTRAIL_HTTP_TLS_KEY_FILE: keyFile } = read
+  if (certFile === undefined || keyFile === undefined) return null
+  return { certFile, keyFile, current: readIdentity(certFile, keyFile) }
 }

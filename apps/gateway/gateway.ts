@@ -5,8 +5,21 @@ import type { Messaging } from '#libs/messaging'
 import type { Log } from '#libs/service'
 import type { FileBlobStore } from '#libs/storage'
 import type { TenantGate } from '#libs/tenancy'
+import type { ServerCertificate } from '#libs/tls'
 import type { DataPlane } from './data-plane/client.js'
 import type { StreamWaiter } from './stream-waiter.js'
+
+/** What goes over the network, and what proves who is who: for `doctor`. */
+export interface Encryption {
+  /** Where HTTP listens. */
+  httpHost: string
+  /** null: HTTP is in plaintext. */
+  certificate: ServerCertificate | null
+  natsUrl: string
+  databaseUrl: string
+  /** Files that nobody else may read. */
+  secretFiles: string[]
+}
 
 export interface GatewayParts {
   db: Database
@@ -17,6 +30,9 @@ export interface GatewayParts {
   blobs: FileBlobStore
   /** How workers reach the gateway. */
   publicUrl: string
+  /** PEM of the authority of the installation's certificates; undefined: the system's. */
+  ca: string | undefined
+  encryption: Encryption
   /** How long a blob that no image needs is kept. */
   blobKeepMs: number
   /** Signs the URLs under which workers fetch blobs. */
@@ -34,6 +50,8 @@ export class Gateway implements GatewayParts {
   readonly gate: TenantGate
   readonly blobs: FileBlobStore
   readonly publicUrl: string
+  readonly ca: string | undefined
+  readonly encryption: Encryption
   readonly blobKeepMs: number
   readonly blobKey: Buffer
   readonly trail: GatewayParts['trail']
@@ -47,6 +65,8 @@ export class Gateway implements GatewayParts {
     this.gate = parts.gate
     this.blobs = parts.blobs
     this.publicUrl = parts.publicUrl
+    this.ca = parts.ca
+    this.encryption = parts.encryption
     this.blobKeepMs = parts.blobKeepMs
     this.blobKey = parts.blobKey
     this.trail = parts.trail

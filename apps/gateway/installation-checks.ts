@@ -6,18 +6,16 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, statfs } from 'node:fs/promises'
+import type { IncomingMessage } from 'node:http'
 import { DATA_PLANE, MAIN_EXEC } from '#libs/contract'
-import { makeId, Rejected } from '#libs/domain'
+import { makeId, Rejected, SandtrailError } from '#libs/domain'
 import { assertDurable, listWorkers, readLedgerLag, type Worker } from '#libs/event-store'
 import { readBacklog } from '#libs/messaging'
+import { httpGet } from '#libs/service'
+import { isLoopback } from '#libs/tls'
+import { ofEncryption } from './encryption-checks.js'
 import type { Gateway } from './gateway.js'
-
-export interface InstallationCheck {
-  name: string
-  hint: string
-  /** Resolves with what was found. @throws Error with what is wrong, and why that matters */
-  probe(): Promise<string>
-}
+import type { InstallationCheck } from './installation-check.js'
 
 /** A command's expiry is refused beyond a minute of skew; well before that something is wrong with a clock. */
 const SKEW_MS_MAX = 10_000
@@ -32,8 +30,10 @@ const UNHEARD_MS = 10_000
 const POOL_BYTES_MIN = 1024 ** 3
 const BLOBS_BYTES_MIN = 2 * 1024 ** 3
 const FETCH_MS = 2_000
-/** Streams need several filters per consumer. */
-const BROKER_MIN = [2, 10] as const
+/** Source: docs/setup.md; 2.10 would drop options of the streams, and older 2.12 have bugs in work queues. */
+const BROKER_MIN = [2, 12] as const
+/** What the migrations need. */
+const DATABASE_MIN = 15
 
 export async function installationChecks(gateway: Gateway): Promise<InstallationCheck[]> {
   const workers = await listWorkers(gateway.db).catch(() => [])
@@ -41,6 +41,7 @@ export async function installationChecks(gateway: Gateway): Promise<Installation
     ...ofDatabase(gateway),
     ...ofBroker(gateway),
     ...ofGateway(gateway),
+    ...ofEncryption(gateway),
     ...workers.map((worker) => ofWorker(gateway, worker)),
   ]
 }
@@ -59,6 +60,18 @@ function ofDatabase({ db }: Gateway): InstallationCheck[] {
           throw new Error('data_checksums is off: a rotten page is found by `verify` only, and later')
         }
         return 'Postgres keeps what it has committed, and notices a rotten page'
+      },
+    },
+    {
+      name: 'database version',
+      hint: `upgrade to Postgres ${DATABASE_MIN} or newer`,
+      async probe() {
+        const { rows } = await db.query<{ number: number; name: string }>(
+          "select current_setting('server_version_num')::int as number, current_setting('server_version') as name",
+        )
+        const { number, name } = rows[0]!
+        if (number < DATABASE_MIN * 10_000) throw new Error(`Postgres ${name} lacks what the schema needs`)
+        return name
       },
     },
     {
@@ -103,7 +116,7 @@ function ofBroker({ messaging }: Gateway): InstallationCheck[] {
         const version = messaging.connection.info?.version ?? '0.0'
         const [major = 0, minor = 0] = version.split('.').map(Number)
         const isOld = major < BROKER_MIN[0] || (major === BROKER_MIN[0] && minor < BROKER_MIN[1])
-        if (isOld) throw new Error(`nats-server ${version} drops options that the streams need`)
+        if (isOld) throw new Error(`nats-server ${version} is older than what the streams were tried with`)
         return version
       },
     },
@@ -132,22 +145,25 @@ function ofBroker({ messaging }: Gateway): InstallationCheck[] {
   ]
 }
 
-function ofGateway({ publicUrl, blobs, trail }: Gateway): InstallationCheck[] {
+function ofGateway({ publicUrl, ca, blobs, trail }: Gateway): InstallationCheck[] {
   return [
     {
       name: 'public URL',
       hint: 'set SANDTRAIL_PUBLIC_URL of gateway and snapshotter to what workers reach the gateway by',
       async probe() {
-        const answer = await fetch(new URL('/livez', publicUrl), {
-          signal: AbortSignal.timeout(FETCH_MS),
-          redirect: 'error',
-        }).catch((cause: Error) => {
-          throw new Error(`${publicUrl} cannot be reached from here, and workers fetch images there`, {
+        const url = new URL('/livez', publicUrl).href
+        const answer = await httpGet(url, { ca, timeoutMs: FETCH_MS }).catch((cause: Error) => {
+          const why = cause instanceof SandtrailError ? `: ${cause.message}` : ''
+          throw new Error(`${publicUrl} cannot be reached from here, and workers fetch images there${why}`, {
             cause,
           })
         })
-        const body = (await answer.json().catch(() => null)) as { ok?: boolean } | null
+        const body = await readJson(answer).catch(() => null)
         if (body?.ok !== true) throw new Error(`at ${publicUrl} answers something else than a gateway`)
+        const { protocol, hostname } = new URL(publicUrl)
+        if (protocol === 'http:' && !isLoopback(hostname)) {
+          throw new Error(`${publicUrl} is plaintext: who listens in can fetch images as the workers do`)
+        }
         return publicUrl
       },
     },
@@ -176,6 +192,12 @@ function ofGateway({ publicUrl, blobs, trail }: Gateway): InstallationCheck[] {
       },
     },
   ]
+}
+
+async function readJson(answer: IncomingMessage): Promise<{ ok?: boolean }> {
+  const chunks: Buffer[] = []
+  for await (const chunk of answer) chunks.push(chunk as Buffer)
+  return JSON.parse(Buffer.concat(chunks).toString('utf8')) as { ok?: boolean }
 }
 
 function ofWorker({ dataPlane }: Gateway, worker: Worker): InstallationCheck {

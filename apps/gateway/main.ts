@@ -1,9 +1,9 @@
 import 'reflect-metadata'
-import { createLog, runService } from '#libs/service'
+import { configure, createLog, runService } from '#libs/service'
 import { gatewayConfig } from './config.js'
 import { startGateway } from './start.js'
 
-const config = gatewayConfig()
+const config = configure('gateway', gatewayConfig)
 const log = createLog('gateway', config.logLevel)
 await runService(log, config.service, async (operations) => {
   const running = await startGateway(config, log, operations)

@@ -1,13 +1,17 @@
 /** Starts the gateway: HTTP and NATS reads in one process. */
 
+import type { Server as HttpServer } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
-import { openDatabase } from '#libs/event-store'
+import { Rejected, type SandtrailError, toErrorBody } from '#libs/domain'
+import { type Database, openDatabase } from '#libs/event-store'
 import { BODY_BYTES_MAX, connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { FileBlobStore } from '#libs/storage'
 import { admitRequests, TenantGate } from '#libs/tenancy'
-import type { GatewayConfig } from './config.js'
+import { refusePlaintext, ServerCertificate, type TlsIdentity } from '#libs/tls'
+import type { GatewayConfig, HttpTls } from './config.js'
 import { DataPlane } from './data-plane/client.js'
 import { Drain } from './drain.js'
 import { Gateway } from './gateway.js'
@@ -30,14 +34,11 @@ export async function startGateway(
   operations = new Operations(log),
 ): Promise<RunningGateway> {
   const db = openDatabase({ url: config.databaseUrl, name: 'gateway' })
-  const messaging = await connect({
-    servers: config.nats.url,
-    credentials: config.nats.credentials,
-    name: 'gateway',
-    log,
-  })
+  await refuseDistrust(db)
+  const messaging = await connect({ ...config.nats, name: 'gateway', log })
   watchDatabase(operations, db)
   watchBroker(operations, messaging.connection)
+  const certificate = config.http.tls === null ? null : watchCertificate(config.http.tls, operations, log)
   const waiter = new StreamWaiter(db, log)
   const dataPlane = new DataPlane(db, config.dataPlaneKey)
   const gateway = new Gateway({
@@ -48,24 +49,38 @@ export async function startGateway(
     gate: new TenantGate(db, 'gateway', log),
     blobs: await FileBlobStore.open(config.blobs.dir),
     publicUrl: config.publicUrl,
+    ca: config.ca,
     blobKeepMs: config.blobs.keepMs,
     blobKey: config.blobs.key,
+    encryption: {
+      httpHost: config.http.host,
+      certificate,
+      natsUrl: config.nats.servers,
+      databaseUrl: config.databaseUrl,
+      secretFiles: config.secretFiles,
+    },
     trail: config.trail === null ? null : { ...config.trail, databaseUrl: config.databaseUrl },
     log,
   })
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => waiter.nudge())
   const drain = new Drain()
-  const app = await createApp(gateway, messaging, drain)
+  const app = await createApp(gateway, messaging, drain, config.http.tls?.current)
   gateway.gate.start()
   const janitor = startBlobJanitor(gateway)
   await app.startAllMicroservices()
-  const server = await app.listen(config.http.port, config.http.host)
+  const server = app.getHttpServer() as HttpServer & HttpsServer
+  if (certificate !== null) {
+    refusePlaintext(server, { error: toErrorBody(SPEAKS_TLS) })
+    certificate.start(server)
+  }
+  await app.listen(config.http.port, config.http.host)
   server.requestTimeout = REQUEST_MS_MAX
   return {
     url: await app.getUrl(),
     async stop() {
       nudges.close()
       janitor.stop()
+      certificate?.stop()
       // Waits are answered with what is true now, as when their time is up.
       waiter.stop()
       await drain.drain(server)
@@ -78,16 +93,47 @@ export async function startGateway(
   }
 }
 
+/** A database that cannot be trusted stops the start; one that is away does not: reads come when it is back. */
+async function refuseDistrust(db: Database): Promise<void> {
+  await db.query('select 1').catch((error) => {
+    if ((error as Partial<SandtrailError>).code === 'TLS_FAILED') throw error
+  })
+}
+
+const SPEAKS_TLS = new Rejected('INVALID_ARGUMENT', 'this port speaks TLS, and the request came without it', {
+  hint: 'use https:// in the URL',
+})
+
+function watchCertificate(
+  { current, ...files }: HttpTls,
+  operations: Operations,
+  log: Log,
+): ServerCertificate {
+  const certificate = new ServerCertificate(files, current, (change) => {
+    if ('fault' in change) log.error(change, 'the new certificate is not usable, the old one stays in use')
+    else log.info(change, 'a new certificate is in use')
+  })
+  operations.gauge(
+    'sandtrail_tls_certificate_expiry_seconds',
+    'End of the HTTP certificate, Unix time.',
+    [],
+    () => [{ value: +certificate.expiresAt / 1000 }],
+  )
+  return certificate
+}
+
 async function createApp(
   gateway: Gateway,
   messaging: Messaging,
   drain: Drain,
+  identity: TlsIdentity | undefined,
 ): Promise<NestExpressApplication> {
   const app = await NestFactory.create<NestExpressApplication>(GatewayModule.with(gateway), {
     logger: ['error'],
     bodyParser: false,
     // A stop does not wait for followers: they come back with their offset.
     forceCloseConnections: true,
+    ...(identity ? { httpsOptions: { cert: identity.cert, key: identity.key } } : {}),
   })
   app.use(drain.track)
   app.use(refuseNul)

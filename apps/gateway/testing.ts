@@ -67,9 +67,15 @@ export async function startTestGateway(): Promise<TestGateway> {
   const log = createLog('gateway', 'error')
   const gateway = await startGateway(
     {
-      nats: { url: nats.url, credentials: { user: 'platform', password: 'platform-password-for-tests' } },
+      nats: {
+        servers: nats.url,
+        credentials: { user: 'platform', password: 'platform-password-for-tests' },
+        tls: {},
+      },
       databaseUrl: db.url,
-      http: { host: '127.0.0.1', port: 0 },
+      http: { host: '127.0.0.1', port: 0, tls: null },
+      ca: undefined,
+      secretFiles: [],
       publicUrl: 'http://127.0.0.1:9',
       dataPlaneKey: keys.privateKey,
       blobs: { dir: join(dir, 'blobs'), key: randomBytes(32), keepMs: 24 * 3_600_000 },

@@ -18,7 +18,7 @@ import {
   type Messaging,
   workerSubject,
 } from '#libs/messaging'
-import { type Log, Operations, type Running, watchBroker } from '#libs/service'
+import { brokerSettings, type Log, Operations, type Running, watchBroker } from '#libs/service'
 import type { WorkerConfig } from './config.js'
 import { type Certificate, loadCertificate } from './data-plane/certificate.js'
 import { DataPlane } from './data-plane/server.js'
@@ -64,6 +64,12 @@ export async function startWorker(
   watchBroker(operations, messaging.connection)
   const take = async (order: unknown) => takeOrder(parseOrder(order), local.sandboxes, sealKey, log)
 
+  const heartbeat = new HeartbeatLoop({
+    compose: heartbeatComposer(config, runtime, local, sealKey),
+    send: (body) => control<HeartbeatReply>(messaging, config.SANDTRAIL_WORKER_ID, 'heartbeat', body),
+    take,
+    log,
+  })
   const strategy = new JetStreamServer({ messaging, name: config.SANDTRAIL_WORKER_ID })
   strategy.handle({ request: workerSubject(config.SANDTRAIL_WORKER_ID, 'order') }, take)
   if (local.tasks)
@@ -74,12 +80,6 @@ export async function startWorker(
   })
   app.useGlobalFilters(new ErrorsPassThrough())
   await app.listen()
-  const heartbeat = new HeartbeatLoop({
-    compose: heartbeatComposer(config, runtime, local, sealKey),
-    send: (body) => control<HeartbeatReply>(messaging, config.SANDTRAIL_WORKER_ID, 'heartbeat', body),
-    take,
-    log,
-  })
   watchControlPlane(operations, heartbeat)
   heartbeat.start()
 
@@ -150,7 +150,14 @@ async function startLocal(
     tasks:
       pool === null
         ? null
-        : createTaskHandler({ pool, sandboxes, guestSlots, tidy: (dryRun) => janitor.tidy(dryRun), log }),
+        : createTaskHandler({
+            pool,
+            sandboxes,
+            guestSlots,
+            tidy: (dryRun) => janitor.tidy(dryRun),
+            ca: config.SANDTRAIL_CA_FILE,
+            log,
+          }),
     async stop() {
       janitor.stop()
       await dataPlane.close()
@@ -162,9 +169,8 @@ async function startLocal(
 
 function connectBroker(config: WorkerConfig, log: Log): Promise<Messaging> {
   const connection = connect({
-    servers: config.SANDTRAIL_NATS_URL,
+    ...brokerSettings(config),
     name: config.SANDTRAIL_WORKER_ID,
-    credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
     log,
   })
   connection.catch(() => {}) // Awaited later; facts wait meanwhile.

@@ -1,17 +1,20 @@
 /** The scheduler's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig, integer, key32File, metricsConfig } from '#libs/service'
+import { commonConfig, databaseUrl, integer, key32File, metricsConfig, signingKeyFile } from '#libs/service'
 
 export const schedulerConfig = {
   ...commonConfig,
   ...metricsConfig(9_481),
-  SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
+  SANDTRAIL_DATABASE_URL: databaseUrl,
   /** Wraps the tenants' data keys; the key of command hashes is derived from it. */
   SANDTRAIL_MASTER_KEY_FILE: key32File,
   SANDTRAIL_TRAIL_FILE: z.string().min(1),
-  /** Read by the signer itself, which refuses a file that others can read. */
-  SANDTRAIL_TRAIL_KEY_FILE: z.string().min(1),
+  /** Read by the signer itself: the value stays the path. */
+  SANDTRAIL_TRAIL_KEY_FILE: z.string().superRefine((path, context) => {
+    for (const { message } of signingKeyFile.safeParse(path).error?.issues ?? [])
+      context.addIssue({ code: 'custom', message })
+  }),
   /** The log's name in its checkpoints. */
   SANDTRAIL_TRAIL_ORIGIN: z
     .string()

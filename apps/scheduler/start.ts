@@ -20,7 +20,7 @@ import {
 } from '#libs/event-store'
 import { failpoint } from '#libs/failpoint'
 import { connect, JetStreamServer, NUDGE_EVENTS, publishEvents, watchStreams } from '#libs/messaging'
-import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
+import { brokerSettings, type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { admitRequests, TenantGate } from '#libs/tenancy'
 import type { SchedulerConfig } from './config.js'
 import type { Scheduler } from './context.js'
@@ -113,9 +113,8 @@ async function connectAll(config: SchedulerConfig, log: Log): Promise<Scheduler>
   const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, max: 20, name: 'scheduler' })
   await assertDurable(db)
   const messaging = await connect({
-    servers: config.SANDTRAIL_NATS_URL,
+    ...brokerSettings(config),
     name: 'scheduler',
-    credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
     log,
   })
   const masterKey = config.SANDTRAIL_MASTER_KEY_FILE

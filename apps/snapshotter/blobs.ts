@@ -1,6 +1,8 @@
 /** Archives in the gateway's blob store, as the snapshotter sees them: by signed URLs. */
 
+import type { IncomingMessage } from 'node:http'
 import { Rejected, SandtrailError } from '#libs/domain'
+import { httpGet } from '#libs/service'
 import { signBlobUrl } from '#libs/storage'
 
 /** For the download of a large archive; a later try gets a new one. */
@@ -11,6 +13,8 @@ export class Blobs {
   constructor(
     private readonly baseUrl: string,
     private readonly key: Buffer,
+    /** PEM of the authority that counts for the gateway's certificate; undefined: the system's. */
+    private readonly ca?: string,
   ) {}
 
   /** A URL that anybody may read this blob with, for a while: not to be logged. */
@@ -20,18 +24,21 @@ export class Blobs {
 
   /** @throws Rejected NOT_FOUND; SandtrailError UNAVAILABLE */
   async bytes(sha256: string): Promise<number> {
-    let response: Response
+    let response: IncomingMessage
     try {
-      response = await fetch(this.url(sha256), { method: 'HEAD', signal: AbortSignal.timeout(HEAD_MS_MAX) })
+      response = await httpGet(this.url(sha256), { method: 'HEAD', ca: this.ca, timeoutMs: HEAD_MS_MAX })
+      response.resume()
     } catch (cause) {
+      if (cause instanceof SandtrailError) throw cause
       throw new SandtrailError('UNAVAILABLE', 'the blob store cannot be reached', { cause })
     }
-    if (response.status === 404) {
+    const { statusCode = 0, headers } = response
+    if (statusCode === 404) {
       throw noBlob()
     }
-    const length = response.headers.get('content-length')
-    if (response.ok && length !== null) return Number(length)
-    throw new SandtrailError('UNAVAILABLE', `the blob store answered with status ${response.status}`)
+    const length = headers['content-length']
+    if (statusCode === 200 && length !== undefined) return Number(length)
+    throw new SandtrailError('UNAVAILABLE', `the blob store answered with status ${statusCode}`)
   }
 }
 

@@ -1,12 +1,12 @@
 /** The snapshotter's configuration; docs/services-env.md is the reference for operators. */
 
 import { z } from 'zod'
-import { commonConfig, key32File, metricsConfig } from '#libs/service'
+import { commonConfig, databaseUrl, key32File, metricsConfig } from '#libs/service'
 
 export const snapshotterConfig = {
   ...commonConfig,
   ...metricsConfig(9_482),
-  SANDTRAIL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//),
+  SANDTRAIL_DATABASE_URL: databaseUrl,
   /** How workers, and this service, reach the gateway, which serves the blobs. */
   SANDTRAIL_PUBLIC_URL: z.url({ protocol: /^https?$/ }).default('http://127.0.0.1:8480'),
   /** Signs the URLs of blobs. */

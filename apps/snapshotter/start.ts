@@ -6,7 +6,7 @@ import type { MicroserviceOptions } from '@nestjs/microservices'
 import { assertDurable, openDatabase, Projector, TimerLoop } from '#libs/event-store'
 import { connect, JetStreamServer } from '#libs/messaging'
 import { Jobs } from '#libs/pool-tasks'
-import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
+import { brokerSettings, type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { admitRequests, TenantGate } from '#libs/tenancy'
 import { Blobs } from './blobs.js'
 import type { SnapshotterConfig } from './config.js'
@@ -28,9 +28,8 @@ export async function startSnapshotter(
   const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, max: 10, name: SERVICE })
   await assertDurable(db)
   const messaging = await connect({
-    servers: config.SANDTRAIL_NATS_URL,
+    ...brokerSettings(config),
     name: SERVICE,
-    credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
     log,
   })
   watchDatabase(operations, db)
@@ -44,7 +43,7 @@ export async function startSnapshotter(
   const snapshotter: Snapshotter = {
     db,
     messaging,
-    blobs: new Blobs(config.SANDTRAIL_PUBLIC_URL, config.SANDTRAIL_BLOB_KEY_FILE),
+    blobs: new Blobs(config.SANDTRAIL_PUBLIC_URL, config.SANDTRAIL_BLOB_KEY_FILE, config.SANDTRAIL_CA_FILE),
     jobs,
     rests: new Rests(),
     hashKey: Buffer.from(SERVICE),

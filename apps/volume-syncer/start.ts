@@ -5,7 +5,7 @@ import { NestFactory } from '@nestjs/core'
 import type { MicroserviceOptions } from '@nestjs/microservices'
 import { assertDurable, openDatabase, TimerLoop } from '#libs/event-store'
 import { connect, JetStreamServer } from '#libs/messaging'
-import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
+import { brokerSettings, type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { admitRequests, TenantGate } from '#libs/tenancy'
 import { COMMIT_TIMER, driveCommit } from './commits.js'
 import type { VolumeSyncerConfig } from './config.js'
@@ -23,9 +23,8 @@ export async function startVolumeSyncer(
   const db = openDatabase({ url: config.SANDTRAIL_DATABASE_URL, name: 'volume-syncer' })
   await assertDurable(db)
   const messaging = await connect({
-    servers: config.SANDTRAIL_NATS_URL,
+    ...brokerSettings(config),
     name: 'volume-syncer',
-    credentials: config.SANDTRAIL_NATS_CREDENTIALS_FILE,
     log,
   })
   watchDatabase(operations, db)

@@ -1,12 +1,13 @@
 """Runs a program in a sandbox with nothing but a NATS client, both ways: `req.` (asked) and `cmd.` (queued).
 
-Needs nats-py and the environment of `.sandtrail/env`: NATS_URL, NATS_USER, NATS_PASSWORD.
+Needs nats-py and the environment of `.sandtrail/env`: NATS_URL, NATS_USER, NATS_PASSWORD, NATS_CA with TLS.
 """
 
 import asyncio
 import base64
 import json
 import os
+import ssl
 import uuid
 from datetime import datetime, timedelta, timezone
 
@@ -122,10 +123,13 @@ async def life(nc: Client, send) -> None:
 
 async def main() -> None:
     user = os.environ["NATS_USER"]
+    ca = os.environ.get("NATS_CA")
     nc = await nats.connect(
         os.environ["NATS_URL"],
         user=user,
         password=os.environ["NATS_PASSWORD"],
+        # Of a system with TLS: whose word counts for the broker's certificate.
+        tls=ssl.create_default_context(cafile=ca) if ca else None,
         # Replies come to an inbox that only this user may read.
         inbox_prefix=f"_INBOX.{user}".encode(),
     )

@@ -1,6 +1,6 @@
 /**
  * Runs a program in a sandbox with nothing but a NATS client, both ways: `req.` (asked) and `cmd.` (queued).
- * Needs the environment of `.sandtrail/env`: NATS_URL, NATS_USER, NATS_PASSWORD.
+ * Needs the environment of `.sandtrail/env`: NATS_URL, NATS_USER, NATS_PASSWORD, NATS_CA with TLS.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -109,6 +109,8 @@ const nc = await connect({
   servers: process.env.NATS_URL!,
   user,
   pass: process.env.NATS_PASSWORD!,
+  // Of a system with TLS: whose word counts for the broker's certificate.
+  ...(process.env.NATS_CA ? { tls: { caFile: process.env.NATS_CA } } : {}),
   // Replies come to an inbox that only this user may read.
   inboxPrefix: `_INBOX.${user}`,
 })

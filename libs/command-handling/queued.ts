@@ -5,7 +5,7 @@ import { failpoint } from '#libs/failpoint'
 import type { MessageContext, Messaging } from '#libs/messaging'
 
 /** Trouble that the queue's own redelivery cures; everything else is an outcome for the caller to act on. */
-const REDELIVERED = new Set(['UNAVAILABLE', 'STREAM_BUSY', 'DEADLINE_EXCEEDED'])
+const REDELIVERED = new Set(['UNAVAILABLE', 'TLS_FAILED', 'STREAM_BUSY', 'DEADLINE_EXCEEDED'])
 
 /**
  * Publishes the outcome on `out.<commandId>`, for each delivery and each re-send again.

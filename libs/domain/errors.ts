@@ -40,6 +40,10 @@ export const CODES = {
   PAYLOAD_TOO_LARGE: { http: 413, grpc: 8, exit: 2 },
   OUTPUT_DROPPED: { http: 410, grpc: 11, exit: 125 },
   UNAVAILABLE: { http: 503, grpc: 14, exit: 7 },
+  /** A peer that cannot be trusted, or does not encrypt. It passes when somebody renews a certificate. */
+  TLS_FAILED: { http: 503, grpc: 14, exit: 7 },
+  /** A service refuses to start with what it was given. */
+  CONFIG_INVALID: { http: 500, grpc: 9, exit: 2 },
   DEADLINE_EXCEEDED: { http: 504, grpc: 4, exit: 124 },
   UNIMPLEMENTED: { http: 501, grpc: 12, exit: 2 },
   AGENT_UNREACHABLE: { http: 503, grpc: 14, exit: 7 },
@@ -95,6 +99,7 @@ export class SandtrailError extends Error {
 
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'UNAVAILABLE',
+  'TLS_FAILED',
   'DEADLINE_EXCEEDED',
   'STREAM_BUSY',
   'NO_CAPACITY',

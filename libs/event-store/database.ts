@@ -2,6 +2,7 @@
 
 import pg from 'pg'
 import { SandtrailError } from '#libs/domain'
+import { tlsTrouble } from '#libs/tls'
 
 /** A pool or one of its clients: whatever a statement can be sent to. */
 export type Queryable = Pick<pg.ClientBase, 'query'>
@@ -81,11 +82,13 @@ export async function transaction<T>(
   }
 }
 
-/** A client from the pool. Throws UNAVAILABLE when there is none: nothing has been sent then. */
+/** A client from the pool. Throws UNAVAILABLE or TLS_FAILED when there is none: nothing has been sent then. */
 export async function connect(db: Database): Promise<Transaction> {
   try {
     return await db.connect()
   } catch (cause) {
+    const distrust = tlsTrouble(cause, 'the database')
+    if (distrust !== null) throw distrust
     throw new SandtrailError('UNAVAILABLE', 'the database cannot be reached', {
       hint: 'check that Postgres runs and accepts connections',
       cause,
@@ -129,8 +132,10 @@ const DRIVER_MESSAGES = new RegExp(
 /** statement_timeout, or a cancel; lock_timeout. The server has undone the statement. */
 const TOOK_TOO_LONG = new Set(['57014', '55P03'])
 
-/** The trouble that a re-send may cure, as UNAVAILABLE; everything else as it is. */
+/** The trouble that a re-send may cure, as UNAVAILABLE or TLS_FAILED; everything else as it is. */
 export function nameTrouble(error: unknown): unknown {
+  const distrust = tlsTrouble(error, 'the database')
+  if (distrust !== null) return distrust
   if (TOOK_TOO_LONG.has(sqlState(error) ?? '')) {
     return new SandtrailError('UNAVAILABLE', 'the database took too long; nothing was written', {
       cause: error,

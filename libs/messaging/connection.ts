@@ -1,5 +1,6 @@
 /** One connection to the broker, which is never given up: while the broker is away, requests fail with a code. */
 
+import { isIP } from 'node:net'
 import {
   type ConnectionOptions,
   connect as connectTransport,
@@ -8,6 +9,7 @@ import {
   usernamePasswordAuthenticator,
 } from '@nats-io/transport-node'
 import { SandtrailError } from '#libs/domain'
+import { tlsTrouble } from '#libs/tls'
 import { publicKeyOf } from './identity.js'
 import type { MessagingLog } from './log.js'
 import { Messaging } from './messaging.js'
@@ -15,12 +17,12 @@ import { Messaging } from './messaging.js'
 export type Credentials = { user: string; password: string } | { nkeySeed: string }
 
 export interface ConnectOptions {
-  /** `nats://host:port`, or several of one cluster. */
+  /** `nats://host:port`, or several of one cluster. With `tls://` there is no talk without TLS. */
   servers: string | string[]
   /** Shown in the broker's connection list. */
   name: string
   credentials: Credentials
-  /** PEM of the authority that signed the broker's certificate; the host name is always checked. */
+  /** For `tls://`. PEM of the authority that signed the broker's certificate; its name is always checked. */
   tls?: { ca?: string; cert?: string; key?: string }
   log?: MessagingLog
   /** Stop waiting for a broker that is not there yet after this long; default: wait for ever. */
@@ -33,7 +35,8 @@ const SILENT: MessagingLog = { info: () => {}, warn: () => {}, error: () => {} }
 /**
  * Connects, and waits for a broker that is not up yet.
  *
- * @throws SandtrailError UNAUTHENTICATED when the broker refuses the credentials, UNAVAILABLE after `connectWithinMs`.
+ * @throws SandtrailError UNAUTHENTICATED when the broker refuses the credentials, TLS_FAILED when it cannot be trusted
+ * or one side speaks no TLS, UNAVAILABLE after `connectWithinMs`.
  */
 export async function connect(options: ConnectOptions): Promise<Messaging> {
   const log = options.log ?? SILENT
@@ -45,6 +48,8 @@ export async function connect(options: ConnectOptions): Promise<Messaging> {
       if (cause instanceof errors.AuthorizationError) {
         throw new SandtrailError('UNAUTHENTICATED', 'the broker refuses the credentials', { cause })
       }
+      const distrust = tlsTrouble(cause, 'the broker')
+      if (distrust !== null) throw isSecure(options.servers) ? distrust : wantsTls(cause)
       if (performance.now() > giveUpAt) {
         throw new SandtrailError('UNAVAILABLE', 'the broker cannot be reached', { cause })
       }
@@ -52,6 +57,18 @@ export async function connect(options: ConnectOptions): Promise<Messaging> {
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
   }
+}
+
+/** The client follows a broker that wants TLS, but knows no authority then: what it says would mislead. */
+function wantsTls(cause: unknown): SandtrailError {
+  return new SandtrailError('TLS_FAILED', 'the broker wants TLS', {
+    hint: 'begin its URL with tls://, and name its authority: SANDTRAIL_CA_FILE',
+    cause,
+  })
+}
+
+function isSecure(servers: string | string[]): boolean {
+  return [servers].flat().some((url) => url.startsWith('tls://'))
 }
 
 /**
@@ -70,7 +87,7 @@ function transportOptions({ servers, name, credentials, tls }: ConnectOptions): 
         ? usernamePasswordAuthenticator(credentials.user, credentials.password)
         : nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed)),
     inboxPrefix: inboxPrefix(credentials),
-    ...(tls ? { tls } : {}),
+    ...(isSecure(servers) ? { tls: { ...tls, ...addressOf(servers) } } : {}),
     maxReconnectAttempts: -1,
     // A broker that reads a new configuration may refuse a known user for a moment.
     ignoreAuthErrorAbort: true,
@@ -80,4 +97,10 @@ function transportOptions({ servers, name, credentials, tls }: ConnectOptions): 
     pingInterval: 5_000,
     maxPingOut: 2,
   }
+}
+
+/** Of an address the client tells TLS nothing, and `localhost` would be checked instead. */
+function addressOf(servers: string | string[]): { host?: string } {
+  const host = new URL([servers].flat()[0]!).hostname.replace(/^\[|\]$/g, '')
+  return isIP(host) ? { host } : {}
 }

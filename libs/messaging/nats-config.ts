@@ -208,7 +208,13 @@ function accountOf(tenant: string): string {
 }
 
 function tlsOf({ certFile, keyFile, caFile }: NonNullable<NatsConfig['tls']>): object {
-  return { cert_file: certFile, key_file: keyFile, ...(caFile ? { ca_file: caFile, verify: true } : {}) }
+  return {
+    cert_file: certFile,
+    key_file: keyFile,
+    // 2 s by default, which a client on a busy host may need for its handshake.
+    timeout: 10,
+    ...(caFile ? { ca_file: caFile, verify: true } : {}),
+  }
 }
 
 function clusterOf({ name, host, port, routes, routeUser }: NatsCluster): object {

@@ -1,5 +1,7 @@
 export * from './config.js'
 export * from './correlation.js'
+export { databaseLink, PLAINTEXT_NAMES, type PlaintextName } from './encryption.js'
+export { httpGet } from './http-get.js'
 export * from './lifecycle.js'
 export * from './log.js'
 export * from './metrics.js'

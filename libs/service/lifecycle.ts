@@ -1,8 +1,9 @@
 /** Start and stop of a service process: ready file, signals, a last-resort handler. */
 
 import { rmSync, writeFileSync } from 'node:fs'
+import { Rejected, SandtrailError } from '#libs/domain'
 import { giveHeapRoom } from './heap.js'
-import type { Log } from './log.js'
+import { createLog, type Log } from './log.js'
 import { Operations } from './operations.js'
 import { startTracing } from './tracing.js'
 
@@ -17,6 +18,27 @@ export interface ServiceSettings {
   readyFile: string | undefined
   /** Where metrics and probes are served, see operations.ts. */
   metrics: { host: string; port: number }
+}
+
+/**
+ * The configuration that `read` finds. When it is not usable the process ends, with one line that says all that is
+ * wrong: a stack would only hide it.
+ */
+export function configure<T>(service: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    return refuseToStart(createLog(service, 'info'), error)
+  }
+}
+
+/** The reason is in the message, where people look; its causes are in `err`. */
+function refuseToStart(log: Log, error: unknown): never {
+  const { code, message, hint } = error as { code?: unknown; message?: string; hint?: string | null }
+  const isOurs = error instanceof SandtrailError || error instanceof Rejected
+  const fields = error instanceof SandtrailError && error.code === 'CONFIG_INVALID' ? {} : { err: error }
+  log.fatal({ code, ...fields }, `cannot start: ${message}${isOurs && hint ? `; to do: ${hint}` : ''}`)
+  process.exit(1)
 }
 
 /**
@@ -46,8 +68,7 @@ export async function runService(
     log.debug({ host: metrics.host, port }, 'metrics and probes are served')
     running = await start(operations)
   } catch (error) {
-    log.fatal({ err: error }, 'cannot start')
-    process.exit(1)
+    refuseToStart(log, error)
   }
   if (readyFile) writeFileSync(readyFile, `${process.pid}\n`)
   operations.started()

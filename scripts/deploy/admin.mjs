@@ -19,6 +19,7 @@ const USAGE = `usage: sandtrail-admin COMMAND [OPTIONS]
     --units DIR            where systemd reads units (/etc/systemd/system)
     --http-port N          of the gateway (8480)
     --nats-port N          of the broker (4222)
+    --tls NAMES            certificates for gateway and broker, for localhost and these names and addresses (comma)
   bootstrap                first token and base image, once the services run
   pool                     make and mount the worker's pool; sandtrail-pool.service runs it
 
@@ -77,6 +78,7 @@ try {
       keys: option,
       'http-port': option,
       'nats-port': option,
+      tls: option,
       help: { type: 'boolean', short: 'h' },
     },
   })

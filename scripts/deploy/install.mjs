@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { ensureCertificates, installPair } from '../system/certificates.mjs'
 import { ensureKeys } from '../system/keys.mjs'
 import { servicesOf } from '../system/services.mjs'
 import { natsAccounts, readTenants } from '../system/tenants.mjs'
@@ -14,8 +15,8 @@ import { CLONE, isRoot, tools, userFor } from '../system/tools.mjs'
 import { addToEnvFile } from './env-file.mjs'
 import { writeUnits } from './units.mjs'
 
-/** Keys that no other user than root may read: what the worker alone uses. */
-const WORKERS = /^worker-/
+/** Keys that no other user than root may read: what the worker alone uses, and the authority's. */
+const WORKERS = /^(worker-|ca\.key$)/
 
 /**
  * @param {import('./layout.mjs').Layout} layout @param {string} adminUrl
@@ -30,6 +31,11 @@ export async function install(layout, adminUrl, options) {
   const { uid = 0, gid = 0 } = userFor(user)
   makeDirs(layout, { uid, gid })
 
+  // Renewed by each run, once they are there.
+  const { certificates: known } = await ensureKeys(etc, 1)
+  if (known !== null || options.tls !== undefined) {
+    await ensureCertificates(layout.key, (options.tls ?? '').split(',').filter(Boolean))
+  }
   const keys = await ensureKeys(etc, 1)
   const { ensureLogin, migrate } = await import('#migrations')
   await migrate(adminUrl)
@@ -39,7 +45,7 @@ export async function install(layout, adminUrl, options) {
   const natsPort = Number(options['nats-port'] ?? 4222)
   const { renderNatsConfig } = await import('#libs/messaging')
   const accounts = natsAccounts(keys, await readTenants(adminUrl))
-  const at = { host: '127.0.0.1', port: natsPort, storeDir: layout.natsStore }
+  const at = { host: '127.0.0.1', port: natsPort, storeDir: layout.natsStore, ...brokerTls(layout, keys, { uid, gid }) }
   const natsConfig = join(etc, 'nats.conf')
   writeFileSync(natsConfig, renderNatsConfig({ ...at, ...accounts }), { mode: 0o600 })
   chownSync(natsConfig, uid, gid)
@@ -68,7 +74,7 @@ function servicesHere(
 ) {
   const services = servicesOf({
     dir: layout.state,
-    natsUrl: `nats://127.0.0.1:${natsPort}`,
+    natsUrl: `${keys.certificates ? 'tls' : 'nats'}://127.0.0.1:${natsPort}`,
     databaseUrl,
     httpPort: Number(options['http-port'] ?? 8480),
     keys,
@@ -85,6 +91,18 @@ function servicesHere(
     }
     return { app, env: { ...rest, ...own } }
   })
+}
+
+/** Where the broker, which sees no keys, finds its certificate.
+ * @param {import('./layout.mjs').Layout} layout @param {Awaited<ReturnType<typeof ensureKeys>>} keys
+ * @param {{ uid: number, gid: number }} owner */
+function brokerTls({ etc }, { certificates }, owner) {
+  if (certificates === null) return {}
+  const home = join(etc, 'nats-tls')
+  mkdirSync(home, { recursive: true, mode: 0o700 })
+  chownSync(home, owner.uid, owner.gid)
+  const { cert, key } = installPair(certificates.nats, home, owner)
+  return { tls: { certFile: cert, keyFile: key } }
 }
 
 /** The units hide home directories from the services. */

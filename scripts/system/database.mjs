@@ -8,12 +8,13 @@ const EXTERNAL = process.env.SANDTRAIL_PG_URL
  * Brings server, database, schema and logins. The URLs that it gives hold passwords.
  *
  * @param {string} dir
- * @param {{ log: string, service: import('./keys.mjs').Login, auditor: import('./keys.mjs').Login, serverUrl?: string | undefined }} options
+ * @param {{ log: string, service: import('./keys.mjs').Login, auditor: import('./keys.mjs').Login, serverUrl?: string | undefined,
+ *   certificates: import('./certificates.mjs').Certificates | null }} options
  *   `serverUrl`: of a superuser of a server that is this system's alone and that somebody else starts
  * @returns {Promise<{ adminUrl: string, serviceUrl: string, auditorUrl: string, ownServer: boolean }>}
  */
-export async function openDatabase(dir, { log, service, auditor, serverUrl }) {
-  const server = serverUrl ?? EXTERNAL ?? (await startPostgres(dir, { log }))
+export async function openDatabase(dir, { log, service, auditor, certificates, serverUrl }) {
+  const server = serverUrl ?? EXTERNAL ?? (await startPostgres(dir, { log, certificates }))
   const name = databaseName(dir)
   const existing = await query(server, 'select from pg_database where datname = $1', [name])
   if (existing.length === 0) await query(server, `create database ${name}`)

@@ -34,7 +34,8 @@ export async function importBaseImage(env) {
 }
 
 /** Runs bin/sandtrail against the system. @param {Record<string, string>} env @param {string[]} args */
-export function cli({ SANDTRAIL_URL = '', SANDTRAIL_TOKEN = '' }, ...args) {
-  const env = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', SANDTRAIL_URL, SANDTRAIL_TOKEN }
+export function cli({ SANDTRAIL_URL = '', SANDTRAIL_TOKEN = '', SANDTRAIL_CA_FILE = '' }, ...args) {
+  const { PATH = '', HOME = '/' } = process.env
+  const env = { PATH, HOME, SANDTRAIL_URL, SANDTRAIL_TOKEN, SANDTRAIL_CA_FILE }
   return sh(join(CLONE, 'bin', 'sandtrail'), args, { env })
 }

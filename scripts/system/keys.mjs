@@ -5,6 +5,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { findCertificates } from './certificates.mjs'
 
 /** The tenant that a fresh installation has. */
 export const TENANT = 'default'
@@ -21,7 +22,8 @@ export const PLATFORM = 'platform'
  *
  * @param {string} dir state directory of the system @param {number} workers
  * @returns {Promise<{ path: (name: string) => string, platform: Login, operator: Login, tenant: Login, route: Login,
- *   tenantLogin: (tenant: string) => Login, service: Login, auditor: Login, workers: WorkerIdentity[] }>}
+ *   tenantLogin: (tenant: string) => Login, service: Login, auditor: Login, workers: WorkerIdentity[],
+ *   certificates: import('./certificates.mjs').Certificates | null }>} `certificates`: null without TLS
  */
 export async function ensureKeys(dir, workers) {
   const home = join(dir, 'keys')
@@ -41,6 +43,7 @@ export async function ensureKeys(dir, workers) {
     tenantLogin: (tenant) => ensureTenantLogin(path, tenant),
     service: ensureLogin(path('database-service.json'), 'sandtrail_services'),
     auditor: ensureLogin(path('database-auditor.json'), 'sandtrail_audit'),
+    certificates: findCertificates(path),
     workers: await Promise.all(Array.from({ length: workers }, (_, index) => ensureWorker(path, index + 1))),
   }
 }

@@ -59,7 +59,7 @@ const commands = {
     }
     const keys = await ensureKeys(dir, 1)
     const logs = userFile('logs')
-    const login = { service: keys.service, auditor: keys.auditor }
+    const login = { service: keys.service, auditor: keys.auditor, certificates: keys.certificates }
     const { serviceUrl } = await openDatabase(dir, { log: join(logs, 'postgres.log'), ...login })
     const options = { databaseUrl: serviceUrl, log: join(logs, 'nats.log') }
     const logins = await syncTenants(dir, keys, { ...options, ...(rotate ? { rotate } : {}) })
@@ -96,6 +96,7 @@ async function up() {
   const system = await startSystem({
     dir: lastingDir(),
     logs: userFile('logs'),
+    tls: process.env.SANDTRAIL_TLS === '1',
     say: (line) => say(`starting ${line}`),
   })
   writeUserFiles(system)

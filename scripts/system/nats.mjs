@@ -2,6 +2,7 @@
 import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { installPair } from './certificates.mjs'
 import { forgetPort, isFree, portFor } from './ports.mjs'
 import { findProcess, isAlive, launch, signal } from './processes.mjs'
 import { tools, userFor } from './tools.mjs'
@@ -12,10 +13,12 @@ import { until } from './until.mjs'
  * the one that runs.
  *
  * @param {string} dir state directory of the system
- * @param {{ log: string, renderConfig: (at: { host: string, port: number, storeDir: string }) => string }} options
+ * @param {{ log: string, certificate?: import('./certificates.mjs').Pair | undefined, renderConfig: (at: { host: string,
+ *   port: number, storeDir: string, tls?: { certFile: string, keyFile: string } }) => string }} options
+ *   `certificate`: with it there is no talk without TLS
  * @returns {Promise<string>} its URL, without credentials
  */
-export async function startNats(dir, { log, renderConfig }) {
+export async function startNats(dir, { log, certificate, renderConfig }) {
   const home = join(dir, 'nats')
   const storeDir = join(home, 'store')
   const configFile = join(home, 'nats.conf')
@@ -24,10 +27,13 @@ export async function startNats(dir, { log, renderConfig }) {
     mkdirSync(path, { recursive: true, mode: 0o700 })
     if (user.uid !== undefined) chownSync(path, user.uid, user.gid ?? user.uid)
   }
+  const pair = certificate && installPair(certificate, home, user)
+  const tls = pair && { tls: { certFile: pair.cert, keyFile: pair.key } }
 
   for (let attempt = 1; ; attempt++) {
     const port = await portFor(dir, 'nats')
-    const changed = writeConfig(configFile, renderConfig({ host: '127.0.0.1', port, storeDir }), user)
+    const config = renderConfig({ host: '127.0.0.1', port, storeDir, ...tls })
+    const changed = writeConfig(configFile, config, user) || pair?.changed
     let record = findProcess(dir, 'nats')
     if (record === null || !isAlive(record)) {
       const command = tools().SANDTRAIL_NATS_SERVER ?? ''
@@ -35,7 +41,7 @@ export async function startNats(dir, { log, renderConfig }) {
     } else if (changed) {
       await reload(record, log)
     }
-    if (await listens(port, record)) return `nats://127.0.0.1:${port}`
+    if (await listens(port, record)) return `${pair ? 'tls' : 'nats'}://127.0.0.1:${port}`
     if (attempt === 3) throw new Error(`nats-server did not start: see ${log}`)
     if (!(await isFree(port))) forgetPort(dir, 'nats')
   }

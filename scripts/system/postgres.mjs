@@ -4,8 +4,9 @@ import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync }
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
+import { installPair } from './certificates.mjs'
 import { forgetPort, isFree, portFor } from './ports.mjs'
-import { findProcess, isAlive, launch } from './processes.mjs'
+import { findProcess, isAlive, launch, signal } from './processes.mjs'
 import { sh, tools, userFor } from './tools.mjs'
 import { until } from './until.mjs'
 
@@ -16,20 +17,25 @@ const RETRY_MS = 500
  * Starts the server of this system unless it runs, and waits until it answers.
  *
  * @param {string} dir state directory of the system
- * @param {{ log: string }} options
+ * @param {{ log: string, certificates?: import('./certificates.mjs').Certificates | null }} options `certificates`: with
+ *   them nobody gets in without TLS
  * @returns {Promise<string>} the superuser's URL
  */
-export async function startPostgres(dir, { log }) {
+export async function startPostgres(dir, { log, certificates = null }) {
   const data = join(dir, 'postgres', 'data')
   const user = userFor('postgres', 'nobody')
   if (!existsSync(join(data, 'PG_VERSION'))) await createCluster(dir, data, user)
   const password = readFileSync(join(dir, 'postgres', 'password'), 'utf8')
+  const pair = certificates && installPair(certificates.postgres, join(dir, 'postgres'), user)
+  if (pair) requireTls(data)
+  const tls = certificates ? `?sslmode=verify-full&sslrootcert=${encodeURIComponent(certificates.ca)}` : ''
 
   for (let attempt = 1; ; attempt++) {
     const port = await portFor(dir, 'postgres')
-    const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
+    const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres${tls}`
     let record = findProcess(dir, 'postgres')
-    if (record === null || !isAlive(record)) record = launchPostgres(dir, { data, port, user, log })
+    if (record === null || !isAlive(record)) record = launchPostgres(dir, { data, port, user, log, pair })
+    else if (pair?.changed) signal(record, 'SIGHUP')
     if (await answers(url, record)) return url
     if (attempt === ATTEMPTS_MAX) throw new Error(`Postgres did not start: see ${log}`)
     // Whoever knows the port must find us there again, so it is given up only for somebody who was faster to take it.
@@ -55,8 +61,16 @@ async function createCluster(dir, data, user) {
   await sh(join(tools().SANDTRAIL_PG_BIN ?? '', 'initdb'), args, { ...user, cwd: '/' })
 }
 
-/** @param {string} dir @param {{ data: string, port: number, user: object, log: string }} options */
-function launchPostgres(dir, { data, port, user, log }) {
+/** The one way in is with TLS and a password. @param {string} data */
+function requireTls(data) {
+  const lines = ['127.0.0.1/32', '::1/128'].map((address) => `hostssl all all ${address} scram-sha-256\n`)
+  // In place: it stays the server's own file.
+  writeFileSync(join(data, 'pg_hba.conf'), lines.join(''))
+}
+
+/** @param {string} dir @param {{ data: string, port: number, user: object, log: string,
+ *   pair: import('./certificates.mjs').Pair | null }} options */
+function launchPostgres(dir, { data, port, user, log, pair }) {
   const settings = {
     listen_addresses: '127.0.0.1',
     port: String(port),
@@ -67,6 +81,7 @@ function launchPostgres(dir, { data, port, user, log }) {
     synchronous_commit: 'on',
     full_page_writes: 'on',
     timezone: 'UTC',
+    ...(pair ? { ssl: 'on', ssl_cert_file: pair.cert, ssl_key_file: pair.key } : {}),
   }
   const args = ['-D', data, ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])]
   const command = join(tools().SANDTRAIL_PG_BIN ?? '', 'postgres')

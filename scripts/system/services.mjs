@@ -16,7 +16,8 @@ import { until } from './until.mjs'
  *
  * @param {{ dir: string, natsUrl: string, databaseUrl: string, httpPort: number,
  *   moreHttpPorts?: number[], metricsPort?: (service: string) => number,
- *   keys: Pick<Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, 'path' | 'workers'>, pools: string[], schedulers: number,
+ *   keys: Pick<Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, 'path' | 'workers' | 'certificates'>,
+ *   pools: string[], schedulers: number,
  *   environment?: Record<string, string> }} system `environment`: further keys for the services that know them;
  *   `moreHttpPorts`: of further gateways
  * @returns {Service[][]}
@@ -36,11 +37,14 @@ export function servicesOf({
   const blobs = join(dir, 'blobs')
   const trail = join(dir, 'trail')
   for (const path of [blobs, trail]) mkdirSync(path, { recursive: true, mode: 0o700 })
-  const publicUrl = `http://127.0.0.1:${httpPort}`
+  const { certificates } = keys
+  const publicUrl = `${certificates ? 'https' : 'http'}://127.0.0.1:${httpPort}`
+  const authority = certificates ? { SANDTRAIL_CA_FILE: certificates.ca } : {}
   const platform = {
     SANDTRAIL_NATS_URL: natsUrl,
     SANDTRAIL_NATS_CREDENTIALS_FILE: keys.path('platform.json'),
     SANDTRAIL_DATABASE_URL: databaseUrl,
+    ...authority,
   }
 
   const scheduler = {
@@ -58,6 +62,12 @@ export function servicesOf({
     ...platform,
     SANDTRAIL_HTTP_HOST: '127.0.0.1',
     SANDTRAIL_HTTP_PORT: String(httpPort),
+    ...(certificates
+      ? {
+          SANDTRAIL_HTTP_TLS_CERT_FILE: certificates.gateway.cert,
+          SANDTRAIL_HTTP_TLS_KEY_FILE: certificates.gateway.key,
+        }
+      : {}),
     SANDTRAIL_PUBLIC_URL: publicUrl,
     SANDTRAIL_DATA_PLANE_KEY_FILE: keys.path('data-plane.key'),
     SANDTRAIL_BLOB_DIR: blobs,
@@ -68,6 +78,7 @@ export function servicesOf({
   const workers = keys.workers.map((identity, index) => ({
     SANDTRAIL_NATS_URL: natsUrl,
     SANDTRAIL_NATS_CREDENTIALS_FILE: identity.credentialsFile,
+    ...authority,
     SANDTRAIL_WORKER_ID: identity.id,
     SANDTRAIL_INSTANCE: `${systemId(dir)}${String(index + 1).padStart(2, '0')}`,
     SANDTRAIL_WORKER_STATE_DIR: join(dir, 'workers', String(index + 1)),
@@ -133,6 +144,8 @@ const SETTINGS = {
 function known(environment, app) {
   const keys = [
     'SANDTRAIL_LOG_LEVEL',
+    'SANDTRAIL_CA_FILE',
+    'SANDTRAIL_PLAINTEXT_ALLOWED',
     'OTEL_EXPORTER_OTLP_ENDPOINT',
     ...(SETTINGS[/** @type {keyof typeof SETTINGS} */ (app)] ?? []),
   ]

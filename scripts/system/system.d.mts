@@ -15,6 +15,8 @@ export interface SystemOptions {
   environment?: Record<string, string>
   /** Of a superuser of a Postgres that is this system's alone, instead of one that it starts. */
   postgresUrl?: string
+  /** HTTP, NATS and Postgres by TLS alone, with certificates of the system's own (false). */
+  tls?: boolean
   /** Import the base image as `base:latest` (true). */
   baseImage?: boolean
   /** Told what is being done. */

@@ -6,6 +6,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureCertificates, findCertificates } from './certificates.mjs'
 import { openDatabase } from './database.mjs'
 import { cli, firstToken, importBaseImage } from './first-use.mjs'
 import { ensureKeys, rotateLogin } from './keys.mjs'
@@ -30,6 +31,8 @@ import { until } from './until.mjs'
  * @property {string} [logs] directory of the logs; `logs` in the state directory
  * @property {Record<string, string>} [environment] further keys for the services, such as SANDTRAIL_LEASE_GRACE_MS
  * @property {string} [postgresUrl] of a superuser of a Postgres that is this system's alone, instead of one that it starts
+ * @property {boolean} [tls] HTTP, NATS and Postgres by TLS alone, with certificates of the system's own (false). A
+ *   lasting system keeps it
  * @property {boolean} [baseImage] import the base image as `base:latest` (true)
  * @property {(line: string) => void} [say] told what is being done
  *
@@ -77,15 +80,11 @@ async function start(dir, isPrivate, options) {
   } = options
   const say = options.say ?? (() => {})
   mkdirSync(logs, { recursive: true })
-  const keys = await ensureKeys(dir, workers)
+  const keys = await withTls(dir, await ensureKeys(dir, workers), options.tls ?? false)
+  const { certificates, service, auditor } = keys
 
   const database = () =>
-    openDatabase(dir, {
-      log: join(logs, 'postgres.log'),
-      service: keys.service,
-      auditor: keys.auditor,
-      serverUrl: postgresUrl,
-    })
+    openDatabase(dir, { log: join(logs, 'postgres.log'), service, auditor, certificates, serverUrl: postgresUrl })
   const natsLog = join(logs, 'nats.log')
   const nats = () => openNats(dir, keys, natsLog)
   say('Postgres, nats-server and the pools')
@@ -122,7 +121,7 @@ async function start(dir, isPrivate, options) {
     keys,
     pools,
     schedulers,
-    ...(environment ? { environment } : {}),
+    environment: { ...ofOwnServers(), ...environment },
   })
   for (const stage of stages) {
     say(stage.map(({ name }) => name).join(', '))
@@ -130,8 +129,9 @@ async function start(dir, isPrivate, options) {
   }
 
   const env = {
-    SANDTRAIL_URL: `http://127.0.0.1:${httpPort}`,
+    SANDTRAIL_URL: `${scheme(certificates)}://127.0.0.1:${httpPort}`,
     SANDTRAIL_TOKEN: await firstToken(keys.path('token'), serviceUrl),
+    ...(certificates ? { SANDTRAIL_CA_FILE: certificates.ca, NATS_CA: certificates.ca } : {}),
     NATS_URL: natsUrl,
     NATS_USER: keys.tenant.user,
     NATS_PASSWORD: keys.tenant.password,
@@ -161,7 +161,7 @@ async function start(dir, isPrivate, options) {
     dir,
     id: systemId(dir),
     env,
-    gatewayUrls: [httpPort, ...moreHttpPorts].map((port) => `http://127.0.0.1:${port}`),
+    gatewayUrls: [httpPort, ...moreHttpPorts].map((port) => `${scheme(certificates)}://127.0.0.1:${port}`),
     services: () => describeProcesses(dir),
     start: startByName,
     kill: (name, signalName = 'SIGKILL') => killByName(dir, name, signalName),
@@ -177,6 +177,30 @@ async function start(dir, isPrivate, options) {
         ]),
       ),
     stop: () => (isPrivate ? destroy(dir) : stopSystem(dir)),
+  }
+}
+
+/**
+ * Certificates are made when TLS is asked for, and renewed whenever a system that has it comes up.
+ * @param {string} dir @param {Awaited<ReturnType<typeof ensureKeys>>} keys @param {boolean} tls
+ */
+async function withTls(dir, keys, tls) {
+  if (!tls && keys.certificates === null) return keys
+  if (keys.certificates === null && listProcesses(dir).some(isAlive)) {
+    throw new Error('it runs without TLS: take it down first')
+  }
+  return { ...keys, certificates: await ensureCertificates(keys.path) }
+}
+
+const scheme = (/** @type {object | null} */ certificates) => (certificates ? 'https' : 'http')
+
+/** How the services reach servers that are not ours (SANDTRAIL_PG_URL, SANDTRAIL_NATS_URL). */
+function ofOwnServers() {
+  const { SANDTRAIL_PG_URL, SANDTRAIL_NATS_URL, SANDTRAIL_CA_FILE, SANDTRAIL_PLAINTEXT_ALLOWED } = process.env
+  if (SANDTRAIL_PG_URL === undefined && SANDTRAIL_NATS_URL === undefined) return {}
+  return {
+    ...(SANDTRAIL_CA_FILE ? { SANDTRAIL_CA_FILE } : {}),
+    ...(SANDTRAIL_PLAINTEXT_ALLOWED ? { SANDTRAIL_PLAINTEXT_ALLOWED } : {}),
   }
 }
 
@@ -211,6 +235,7 @@ async function openNats(dir, keys, log) {
     process.env.SANDTRAIL_NATS_URL ??
     startNats(dir, {
       log,
+      certificate: keys.certificates?.nats,
       renderConfig: (at) => renderNatsConfig({ ...at, ...natsAccounts(keys, rememberedTenants(dir)) }),
     })
   )
@@ -244,7 +269,12 @@ async function terminateSandboxes(dir) {
   const { gateway } = readPorts(dir)
   const token = join(dir, 'keys', 'token')
   if (gateway === undefined || !existsSync(token) || !isAlive(findProcess(dir, 'gateway'))) return
-  const env = { SANDTRAIL_URL: `http://127.0.0.1:${gateway}`, SANDTRAIL_TOKEN: readFileSync(token, 'utf8') }
+  const certificates = findCertificates((name) => join(dir, 'keys', name))
+  const env = {
+    SANDTRAIL_URL: `${scheme(certificates)}://127.0.0.1:${gateway}`,
+    SANDTRAIL_TOKEN: readFileSync(token, 'utf8'),
+    ...(certificates ? { SANDTRAIL_CA_FILE: certificates.ca } : {}),
+  }
   try {
     const ids = (await cli(env, 'ps', '--quiet')).trim().split('\n').filter(Boolean)
     if (ids.length === 0) return

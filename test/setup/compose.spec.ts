@@ -7,13 +7,16 @@ import { afterAll, expect, test } from '@jest/globals'
 import { commandOf, type Service, servicesOf } from '../../scripts/system/services.mjs'
 
 const dir = mkdtempSync(join(tmpdir(), 'sandtrail-compose-'))
+// Production has TLS.
+const pair = { cert: 'c', key: 'k' }
+const certificates = { ca: 'ca', gateway: pair, nats: pair, postgres: pair }
 const worker = { id: 'wk-1', nkeyPublic: 'U', credentialsFile: 'c' }
 const started = servicesOf({
   dir,
   natsUrl: 'nats://x',
   databaseUrl: 'postgres://x',
   httpPort: 1,
-  keys: { path: (name) => name, workers: [worker] },
+  keys: { path: (name) => name, workers: [worker], certificates },
   pools: ['pool'],
   schedulers: 1,
 }).flat()

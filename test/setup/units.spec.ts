@@ -20,6 +20,11 @@ const names = writeUnits(join(dir, 'units'), {
   natsServer: '/bin/true',
 })
 const unit = (name: string) => readFileSync(join(dir, 'units', name), 'utf8')
+// With TLS a service is given the most.
+const pair = (name: string) => ({
+  cert: join(etc, 'keys', `${name}-tls.pem`),
+  key: join(etc, 'keys', `${name}-tls.key`),
+})
 const services = servicesOf({
   dir: join(dir, 'state'),
   natsUrl: 'nats://x',
@@ -28,6 +33,7 @@ const services = servicesOf({
   keys: {
     path: (name) => join(etc, 'keys', name),
     workers: [{ id: 'wk-1', nkeyPublic: 'U', credentialsFile: join(etc, 'keys', 'worker-1.json') }],
+    certificates: { ca: join(etc, 'keys', 'ca.pem'), gateway: pair('gateway'), nats: pair('nats'), postgres: pair('x') },
   },
   pools: ['pool'],
   schedulers: 1,
@@ -58,7 +64,8 @@ test('each service has a unit with its command, its environment file, and exactl
     // The worker is root and sees the host as it is.
     if (app === 'runtime-worker') continue
     const given = Object.values(env).filter((value) => value.startsWith(`${etc}/keys/`))
-    const bound = [...text.matchAll(/^BindReadOnlyPaths=(.*)$/gm)].map(([, path]) => path)
+    // A dash: may be absent.
+    const bound = [...text.matchAll(/^BindReadOnlyPaths=-?(.*)$/gm)].map(([, path]) => path)
     expect(bound.sort()).toEqual(given.sort())
   }
 })

@@ -13,7 +13,11 @@ let api: Api
 async function serve(handler: RequestListener): Promise<void> {
   server = createServer(handler).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  api = new Api({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, token: 't' })
+  api = new Api({
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    token: 't',
+    caFile: null,
+  })
 }
 afterEach(async () => {
   api.close()

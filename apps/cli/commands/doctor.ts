@@ -2,12 +2,13 @@ import { execFile } from 'node:child_process'
 import { statSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { toErrorBody } from '#libs/domain'
+import { isLoopback, NEAR_EXPIRY_MS, peerExpiry } from '#libs/tls'
 import { Api } from '../api.js'
 import { Exit } from '../failure.js'
 import { chooseFormat, type Format, plain, printJson, printLine } from '../print.js'
 import { readSettings, settingsFile } from '../settings.js'
 
-interface Check {
+export interface Check {
   name: string
   ok: boolean
   detail: string
@@ -17,20 +18,28 @@ interface Check {
 /** @throws Exit 1 when something is wrong */
 export async function doctor(flags: { output?: Format }): Promise<void> {
   const format = chooseFormat(flags.output)
-  const checks = await findAll()
+  const checks = await findChecks()
   if (format === 'json') printJson({ ok: checks.every(({ ok }) => ok), checks })
   else for (const check of checks) show(check)
   if (checks.some(({ ok }) => !ok)) throw new Exit(1)
 }
 
 /** What stands on what: after the first that fails, what needs it is not asked. */
-async function findAll(): Promise<Check[]> {
+export async function findChecks(): Promise<Check[]> {
   const settings = readSettings()
-  const api = new Api(settings)
   const checks = [await tarCheck()]
+  let api: Api
+  try {
+    api = new Api(settings)
+  } catch (error) {
+    const { message } = toErrorBody(error)
+    const hint = 'see SANDTRAIL_URL and SANDTRAIL_CA_FILE, and what `sandtrail login` kept'
+    return [...checks, { name: 'server', ok: false, detail: message, hint }]
+  }
   const server = await check('server', () => api.json('GET', '/livez'), `answers at ${api.base.origin}`)
   checks.push(server)
   if (!server.ok) return checks
+  checks.push(await encryptionCheck(api.base))
   if (settings.token === null) {
     const hint = 'set SANDTRAIL_TOKEN, or `sandtrail login URL`; on this host: `. .sandtrail/env`'
     return [...checks, { name: 'token', ok: false, detail: 'there is none', hint }]
@@ -82,6 +91,31 @@ async function clockCheck(api: Api): Promise<Check> {
 
 const SKEW_MS_MAX = 10_000
 
+/** What goes between here and the server, and for how long yet. The certificate is trusted: the server has answered. */
+async function encryptionCheck({ protocol, hostname, port }: URL): Promise<Check> {
+  const name = 'encryption'
+  const host = hostname.replace(/^\[|\]$/g, '')
+  if (protocol === 'http:') {
+    if (isLoopback(host))
+      return { name, ok: true, detail: 'none, and none is needed on this host', hint: null }
+    const detail = 'none: whoever is between here and the server reads the token, and what is run'
+    return {
+      name,
+      ok: false,
+      detail,
+      hint: 'give the gateway a certificate (docs/operations.md), and use https://',
+    }
+  }
+  try {
+    const expiresAt = await peerExpiry({ protocol: 'https', host, port: Number(port || 443) })
+    const detail = `TLS; the server's certificate is valid until ${expiresAt.toISOString().slice(0, 10)}`
+    if (+expiresAt - Date.now() > NEAR_EXPIRY_MS) return { name, ok: true, detail, hint: null }
+    return { name, ok: false, detail, hint: 'have it renewed: from then on nobody can connect' }
+  } catch (error) {
+    return { name, ok: false, detail: (error as Error).message, hint: 'see whether a proxy is in between' }
+  }
+}
+
 /** The token in the file is a password. */
 function settingsCheck(): Check[] {
   const file = settingsFile(process.env)
@@ -100,7 +134,7 @@ function settingsCheck(): Check[] {
 
 async function tarCheck(): Promise<Check> {
   try {
-    const { stdout } = await promisify(execFile)('tar', ['--version'])
+    const { stdout } = await promisify(execFile)('tar', ['--version'], { env: process.env })
     return { name: 'tar', ok: true, detail: stdout.split('\n')[0] ?? '', hint: null }
   } catch {
     return { name: 'tar', ok: false, detail: 'not found', hint: '`sandtrail cp` needs tar: install it' }

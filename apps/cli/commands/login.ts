@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
 import { Api } from '../api.js'
@@ -6,13 +7,15 @@ import { note } from '../print.js'
 import { keepSettings } from '../settings.js'
 
 /** The token comes from stdin: an argument could be read by everybody on this host. */
-export async function login(url: string): Promise<void> {
+export async function login(url: string, { ca }: { ca?: string }): Promise<void> {
   const token = (await readToken()).trim()
   if (token === '') throw usage('no token came on stdin', 'pipe it in: `sandtrail login URL < token-file`')
-  const api = new Api({ url, token })
+  // Kept as a whole path: commands are run anywhere.
+  const caFile = ca === undefined ? process.env.SANDTRAIL_CA_FILE || null : resolve(ca)
+  const api = new Api({ url, token, caFile })
   const { tenant } = await api.json<{ tenant: string }>('GET', '/v1/whoami')
   api.close()
-  const file = keepSettings({ url: api.base.origin, token })
+  const file = keepSettings({ url: api.base.origin, token, caFile })
   note(`logged in to ${api.base.origin} as tenant ${tenant}; kept in ${file}`)
 }
 

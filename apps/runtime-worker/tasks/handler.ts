@@ -20,6 +20,8 @@ export interface TaskTools {
   guestSlots: string
   /** See janitor.ts. */
   tidy(dryRun: boolean): Promise<Tidied>
+  /** PEM of the authority of the gateway's certificate; absent: the system's. */
+  ca?: string | undefined
   log: Log
 }
 
@@ -52,12 +54,15 @@ async function logged(tools: TaskTools, task: Task): Promise<TaskResult> {
   }
 }
 
-async function perform({ pool, sandboxes, guestSlots, tidy }: TaskTools, task: Task): Promise<TaskResult> {
+async function perform(
+  { pool, sandboxes, guestSlots, tidy, ca }: TaskTools,
+  task: Task,
+): Promise<TaskResult> {
   switch (task.kind) {
     case 'snapshot':
       return takeSnapshot(pool, sandboxes, task)
     case 'import-image':
-      return importImage(pool, task)
+      return importImage(pool, task, ca)
     case 'remove-image':
       return removeImage(pool, task)
     case 'commit-volume':

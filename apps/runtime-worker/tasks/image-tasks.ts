@@ -1,8 +1,10 @@
 /** Images in this worker's pool: brought from the blob store, made of a sandbox's root, removed. */
 
+import type { IncomingMessage } from 'node:http'
 import type { Task, TaskResult } from '#libs/contract'
 import { SandtrailError } from '#libs/domain'
 import { failpoint } from '#libs/failpoint'
+import { httpGet } from '#libs/service'
 import type { Pool } from '#libs/storage'
 import { expectRunning, type LiveSandboxes, syncGuest } from './live-sandbox.js'
 
@@ -34,13 +36,18 @@ export async function takeSnapshot(
   return { kind: 'snapshot', tookMs: tookMs() }
 }
 
-/** @throws SandtrailError UNAVAILABLE when the blob cannot be fetched now, and all of `Pool.importImage`. */
+/**
+ * `ca`: PEM of the authority that counts for the gateway's certificate; undefined: the system's.
+ *
+ * @throws SandtrailError UNAVAILABLE or TLS_FAILED when the blob cannot be fetched now, and all of `Pool.importImage`.
+ */
 export async function importImage(
   pool: Pool,
   { imageId, url, sha256, bytes }: Of<'import-image'>,
+  ca?: string,
 ): Promise<TaskResult> {
   if (!(await pool.hasImage(imageId))) {
-    await pool.importImage(imageId, await download(url), { sha256, bytes })
+    await pool.importImage(imageId, await download(url, ca), { sha256, bytes })
   }
   return { kind: 'import-image' }
 }
@@ -51,16 +58,17 @@ export async function removeImage(pool: Pool, { imageId }: Of<'remove-image'>): 
 }
 
 /** The URL is a credential, so no error tells it. */
-async function download(url: string): Promise<AsyncIterable<Uint8Array>> {
-  let response: Response
+async function download(url: string, ca: string | undefined): Promise<AsyncIterable<Uint8Array>> {
+  let response: IncomingMessage
   try {
-    response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(DOWNLOAD_MS_MAX) })
+    response = await httpGet(url, { ca, timeoutMs: DOWNLOAD_MS_MAX })
   } catch (cause) {
+    if (cause instanceof SandtrailError) throw cause
     throw new SandtrailError('UNAVAILABLE', 'the blob store cannot be reached', { cause })
   }
-  if (response.ok && response.body) return response.body
-  await response.body?.cancel()
-  if (response.status === 404)
+  if (response.statusCode === 200) return response
+  response.destroy()
+  if (response.statusCode === 404)
     throw new SandtrailError('NOT_FOUND', 'the blob store does not have the archive')
-  throw new SandtrailError('UNAVAILABLE', `the blob store answered with status ${response.status}`)
+  throw new SandtrailError('UNAVAILABLE', `the blob store answered with status ${response.statusCode}`)
 }

@@ -9,6 +9,7 @@
 import { statSync } from 'node:fs'
 import pg from 'pg'
 import { Rejected, SandtrailError } from '#libs/domain'
+import { tlsTrouble } from '#libs/tls'
 import type { Queryable } from '../database.js'
 import { openCheckpoint } from '../ledger/checkpoint-note.js'
 import { MerkleFrontier } from '../ledger/merkle.js'
@@ -54,7 +55,10 @@ export async function verifyTrail(options: VerifyOptions): Promise<VerifyReport>
   try {
     await client.connect()
   } catch (cause) {
-    throw new SandtrailError('UNAVAILABLE', 'the database cannot be reached', { cause })
+    throw (
+      tlsTrouble(cause, 'the database') ??
+      new SandtrailError('UNAVAILABLE', 'the database cannot be reached', { cause })
+    )
   }
   try {
     await client.query('begin isolation level repeatable read read only')

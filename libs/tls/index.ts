@@ -1,0 +1,6 @@
+export { isLoopback } from './addresses.js'
+export { expiryOf, NEAR_EXPIRY_MS, readAuthorities, readIdentity, type TlsIdentity } from './certificate.js'
+export { peerExpiry } from './peer-certificate.js'
+export { refusePlaintext } from './refuse-plaintext.js'
+export { ServerCertificate } from './renewal.js'
+export { tlsTrouble } from './trouble.js'
