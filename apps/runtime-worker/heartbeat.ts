@@ -6,10 +6,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Heartbeat, HeartbeatReply, Order } from '#libs/contract'
 import { HEARTBEAT_MS } from '#libs/contract'
+import { Rejected } from '#libs/domain'
 import type { Log } from '#libs/service'
 
 /** An order is taken within milliseconds; a stop waits for one that hangs no longer than this. */
 const TAKEN_MS_MAX = 2_000
+/** A worker that ended a moment ago counts as alive for three heartbeats. */
+const INTRODUCE_MS = 4 * HEARTBEAT_MS
 
 export interface HeartbeatContext {
   compose(): Promise<Heartbeat>
@@ -32,6 +35,26 @@ export class HeartbeatLoop {
   /** Since a scheduler last answered; null: none has yet. */
   get answeredAgeMs(): number | null {
     return this.answeredAt === null ? null : performance.now() - this.answeredAt
+  }
+
+  /**
+   * The first heartbeat, before orders are listened for: those of another worker with this id must not come here. One
+   * that has just ended is waited for; a control plane that is away says nothing against a start.
+   *
+   * @throws Rejected NAME_TAKEN
+   */
+  async introduce(waitMs = INTRODUCE_MS): Promise<void> {
+    const giveUpAt = performance.now() + waitMs
+    for (;;) {
+      try {
+        // Its orders come again with the next one.
+        return void (await this.context.send(await this.context.compose()))
+      } catch (error) {
+        if (!(error instanceof Rejected && error.code === 'NAME_TAKEN')) return
+        if (performance.now() > giveUpAt) throw error
+        await delay(HEARTBEAT_MS / 4)
+      }
+    }
   }
 
   start(): void {

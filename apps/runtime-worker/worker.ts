@@ -70,6 +70,7 @@ export async function startWorker(
     take,
     log,
   })
+  await heartbeat.introduce()
   const strategy = new JetStreamServer({ messaging, name: config.SANDTRAIL_WORKER_ID })
   strategy.handle({ request: workerSubject(config.SANDTRAIL_WORKER_ID, 'order') }, take)
   if (local.tasks)

@@ -3,9 +3,9 @@
  * lost on the fast path, by a crash on either side or with the broker, is set right here.
  */
 
-import type { Heartbeat, HeartbeatReply, Order } from '#libs/contract'
-import { type ExecId, execAggregate, type SandboxId, sandboxAggregate } from '#libs/domain'
-import { type LiveSandbox, listLive, load, upsertWorker } from '#libs/event-store'
+import { HEARTBEAT_MS, type Heartbeat, type HeartbeatReply, type Order } from '#libs/contract'
+import { type ExecId, execAggregate, Rejected, type SandboxId, sandboxAggregate } from '#libs/domain'
+import { type Database, findWorker, type LiveSandbox, listLive, load, upsertWorker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
 import { declareLost } from './lost-sandboxes.js'
 import { unstartedExecsOn } from './open-execs.js'
@@ -18,9 +18,13 @@ import { loadSandbox } from './resolve.js'
  * list may have been written just before the sandbox was taken up.
  */
 const MISSES_MAX = 3
+/** Three heartbeats: one that is silent for longer has ended, or will hear that it was replaced. */
+const ALIVE_MS = 3 * HEARTBEAT_MS
 
 export class Heartbeats {
   private readonly misses = new Map<string, number>()
+  /** By worker: the process that was last found to be the only one. */
+  private readonly incarnations = new Map<string, string>()
 
   constructor(
     private readonly scheduler: Scheduler,
@@ -30,6 +34,8 @@ export class Heartbeats {
   async handle(heartbeat: Heartbeat): Promise<HeartbeatReply> {
     const { db } = this.scheduler
     const { workerId, incarnation, capacity, poolFreeBytes, info } = heartbeat
+    if (this.incarnations.get(workerId) !== incarnation) await refuseDouble(db, heartbeat)
+    this.incarnations.set(workerId, incarnation)
     await upsertWorker(db, {
       workerId,
       incarnation,
@@ -98,6 +104,22 @@ export class Heartbeats {
       await batch.add(execId, () => execOrder(this.scheduler, tenant, sandbox.state, execId, state.spec))
     }
   }
+}
+
+/**
+ * A worker's state directory is made once, and its seal key with it: another key is another directory, so another
+ * worker, of whose sandboxes this one knows nothing. Where the first is silent the second takes its place.
+ *
+ * @throws Rejected NAME_TAKEN
+ */
+async function refuseDouble(db: Database, { workerId, info }: Heartbeat): Promise<void> {
+  const known = await findWorker(db, workerId)
+  if (known === null || known.heartbeatAgeMs > ALIVE_MS) return
+  const { sealKey, hostname } = known.info as Partial<Heartbeat['info']>
+  if (sealKey === undefined || sealKey === info.sealKey) return
+  throw new Rejected('NAME_TAKEN', `another worker that runs, on ${hostname}, has the id ${workerId}`, {
+    hint: 'stop that one, or give this one an id and credentials of its own',
+  })
 }
 
 function isEnding({ state }: Heartbeat['sandboxes'][number]): boolean {

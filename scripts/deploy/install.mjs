@@ -45,7 +45,12 @@ export async function install(layout, adminUrl, options) {
   const natsPort = Number(options['nats-port'] ?? 4222)
   const { renderNatsConfig } = await import('#libs/messaging')
   const accounts = natsAccounts(keys, await readTenants(adminUrl))
-  const at = { host: '127.0.0.1', port: natsPort, storeDir: layout.natsStore, ...brokerTls(layout, keys, { uid, gid }) }
+  const at = {
+    host: '127.0.0.1',
+    port: natsPort,
+    storeDir: layout.natsStore,
+    ...brokerTls(layout, keys, { uid, gid }),
+  }
   const natsConfig = join(etc, 'nats.conf')
   writeFileSync(natsConfig, renderNatsConfig({ ...at, ...accounts }), { mode: 0o600 })
   chownSync(natsConfig, uid, gid)

@@ -33,7 +33,12 @@ const services = servicesOf({
   keys: {
     path: (name) => join(etc, 'keys', name),
     workers: [{ id: 'wk-1', nkeyPublic: 'U', credentialsFile: join(etc, 'keys', 'worker-1.json') }],
-    certificates: { ca: join(etc, 'keys', 'ca.pem'), gateway: pair('gateway'), nats: pair('nats'), postgres: pair('x') },
+    certificates: {
+      ca: join(etc, 'keys', 'ca.pem'),
+      gateway: pair('gateway'),
+      nats: pair('nats'),
+      postgres: pair('x'),
+    },
   },
   pools: ['pool'],
   schedulers: 1,
