@@ -47,8 +47,9 @@ export async function ensureCertificates(path, names = []) {
   const paths = pathsOf(path)
   const { ca } = paths
   if (!existsSync(ca)) await makeAuthority(ca, path('ca.key'))
-  const wanted = [...new Set([...NAMES, ...names])]
   for (const server of SERVERS) {
+    // A renewal keeps the names that were asked for before.
+    const wanted = [...new Set([...NAMES, ...names, ...namesOf(paths[server].cert)])]
     if (isGood(paths[server].cert, ca, wanted)) continue
     await makeServer(paths[server], { name: server, ca, caKey: path('ca.key'), names: wanted })
   }
@@ -75,6 +76,13 @@ export function installPair({ cert, key }, home, { uid, gid = uid }) {
     }
   }
   return { ...installed, changed }
+}
+
+/** Of a certificate that is there. @param {string} cert @returns {string[]} */
+function namesOf(cert) {
+  if (!existsSync(cert)) return []
+  const { subjectAltName = '' } = new X509Certificate(readFileSync(cert))
+  return [...subjectAltName.matchAll(/(?:DNS|IP Address):([^,\s]+)/g)].map(([, name = '']) => name)
 }
 
 /** @param {string} cert @param {string} ca @param {string[]} names */

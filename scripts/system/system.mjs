@@ -84,7 +84,13 @@ async function start(dir, isPrivate, options) {
   const { certificates, service, auditor } = keys
 
   const database = () =>
-    openDatabase(dir, { log: join(logs, 'postgres.log'), service, auditor, certificates, serverUrl: postgresUrl })
+    openDatabase(dir, {
+      log: join(logs, 'postgres.log'),
+      service,
+      auditor,
+      certificates,
+      serverUrl: postgresUrl,
+    })
   const natsLog = join(logs, 'nats.log')
   const nats = () => openNats(dir, keys, natsLog)
   say('Postgres, nats-server and the pools')
