@@ -142,7 +142,7 @@ export function signal(identity, name) {
 
 /**
  * Live processes that belong to the system of `dir`: by their mark, or by its path among their arguments (runsc gives
- * its own children a bare environment).
+ * its own children a bare environment, and an agent wipes what it was given).
  *
  * @param {string} dir @returns {(ProcessIdentity & { command: string })[]}
  */
@@ -154,17 +154,18 @@ export function processesOf(dir) {
     if (!Number.isInteger(pid) || pid === process.pid) continue
     const marked = read(`/proc/${pid}/environ`).split('\0').includes(mark)
     const argv = read(`/proc/${pid}/cmdline`).split('\0')
-    if (!marked && !isOurRunsc(argv, dir)) continue
+    if (!marked && !isOurSandbox(argv, dir)) continue
     const identity = identify(pid)
     if (identity.startTime !== '') found.push({ ...identity, command: argv.join(' ').trim() })
   }
   return found
 }
 
-// Only runsc is told by its arguments: a shell or an editor that merely names the directory is not ours to end.
-function isOurRunsc(/** @type {string[]} */ argv, /** @type {string} */ dir) {
+// Only these are told by their arguments: a shell or an editor that merely names the directory is not ours to end.
+function isOurSandbox(/** @type {string[]} */ argv, /** @type {string} */ dir) {
   return (
-    /^runsc/.test(argv[0]?.split('/').at(-1) ?? '') && argv.some((argument) => argument.includes(`${dir}/`))
+    /^(runsc|sandtrail-agent)/.test(argv[0]?.split('/').at(-1) ?? '') &&
+    argv.some((argument) => argument.includes(`${dir}/`))
   )
 }
 
