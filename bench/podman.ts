@@ -91,15 +91,25 @@ async function openPodman() {
     '--security-opt=seccomp=unconfined',
     '--log-driver=none',
   ]
-  await call('import', SANDTRAIL_BASE_IMAGE, 'base:latest')
-  await call('run', '--detach', '--name', 'kept', ...options, 'base:latest', '/bin/sleep', '3600')
+  try {
+    await call('import', SANDTRAIL_BASE_IMAGE, 'base:latest')
+    await call('run', '--detach', '--name', 'kept', ...options, 'base:latest', '/bin/sleep', '3600')
+  } catch (error) {
+    await remove(dir)
+    throw error
+  }
   return {
     run: () => call('run', '--rm', ...options, 'base:latest', '/bin/echo', 'hello'),
     exec: () => call('exec', 'kept', '/bin/true'),
     async close() {
       await call('rm', '--force', '--time', '0', 'kept').catch(() => {})
-      await run('umount', ['--all', '--recursive', join(dir, 'root', 'overlay')]).catch(() => {})
-      await rm(dir, { recursive: true, force: true })
+      await remove(dir)
     },
   }
+}
+
+/** Its store keeps a mount of its own. */
+async function remove(dir: string): Promise<void> {
+  await run('umount', ['--recursive', join(dir, 'root', 'overlay')]).catch(() => {})
+  await rm(dir, { recursive: true, force: true })
 }
