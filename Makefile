@@ -3,7 +3,7 @@ SHELL := /bin/bash
 NODE := .tools/node/bin/node
 SYSTEM := $(NODE) scripts/system/main.mjs
 .DEFAULT_GOAL := help
-.PHONY: help setup build up down tenants status demo dev test check bench sim soak power-cut package clean
+.PHONY: help setup build up down tenants status demo dev test check bench sim soak power-cut cgroup2 package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
@@ -55,6 +55,9 @@ package: build ## pack it for an installation without a clone (docs/install.md)
 
 power-cut: build ## CUTS=n times (5) the log's host loses its power, in a QEMU guest whose disk forgets; SEED=n
 	@$(NODE) --conditions=source --import tsx test/power-cut/main.ts $(or $(CUTS),5) $(SEED)
+
+cgroup2: setup ## the worker's tests of cgroups and gVisor in a QEMU guest that has cgroup v2 alone
+	@$(NODE) --conditions=source --import tsx test/cgroup2/main.ts
 
 clean: down ## remove what was built here; the cache of set-up stays
 	@rm -rf dist agent/target .tools coverage .sandtrail/logs

@@ -6,7 +6,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { copyFileSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
@@ -631,7 +631,8 @@ describe('leaked:', () => {
     'its cgroup': {
       rule: 'I-7',
       plant: () => {
-        const parent = `/sys/fs/cgroup/pids/sandtrail-${systemId}01`
+        const hierarchy = existsSync('/sys/fs/cgroup/pids') ? '/sys/fs/cgroup/pids' : '/sys/fs/cgroup'
+        const parent = `${hierarchy}/sandtrail-${systemId}01`
         mkdirSync(join(parent, sandbox), { recursive: true })
         undo.push(
           () => rmdirSync(parent),

@@ -7,35 +7,13 @@
  * the asynchronous ones is at times full of fsyncs (a create's share went from 100 ms to 2 ms).
  */
 
-import {
-  type Dirent,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { until } from '../host/wait.js'
+import { directoriesIn, removeTree, tryRemove, unlessAbsent } from './files.js'
+import { type CgroupLimits, CPU_PERIOD_US, type CpuLimits } from './limits.js'
 
-export interface CpuLimits {
-  /** The share under contention, in thousandths of a core. */
-  cpuMillis: number
-  /** Hard limit in thousandths of a core; null: none. */
-  cpuLimitMillis: number | null
-}
-
-export interface CgroupLimits extends CpuLimits {
-  /** Hard limit, swap included. */
-  memoryBytes: number
-  /** Processes and threads, runsc's own included. */
-  pidsMax: number
-}
-
-/** The kernel's own period; shorter ones cost switches, longer ones make visible pauses. */
-const CPU_PERIOD_US = 100_000
 /** A process outside of any cgroup weighs so much. */
 const SHARES_OF_CORE = 1024
 /** The kernel refuses less. */
@@ -174,20 +152,6 @@ function removeCgroup(name: string): boolean {
   return !cgroupExists(name)
 }
 
-function removeTree(path: string): void {
-  for (const name of directoriesIn(path)) removeTree(join(path, name))
-  tryRemove(path)
-}
-
-/** Busy, most often: a parent by its other sandboxes. */
-function tryRemove(path: string): void {
-  try {
-    rmdirSync(path)
-  } catch (error) {
-    if (!['EBUSY', 'ENOENT', 'ENOTEMPTY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
-  }
-}
-
 /** Whether any hierarchy still has it. */
 export function cgroupExists(name: string): boolean {
   return roots().some((root) => existsSync(join(root, name)))
@@ -203,11 +167,6 @@ export function missingControllers(): string[] {
   return ['cpu', 'freezer', 'memory', 'pids'].filter((name) => !hierarchies().has(name))
 }
 
-function directoriesIn(path: string): string[] {
-  const entries: Dirent[] = unlessAbsent(() => readdirSync(path, { withFileTypes: true })) ?? []
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
-}
-
 function roots(): string[] {
   return [...new Set(hierarchies().values())]
 }
@@ -216,14 +175,4 @@ function rootOf(controller: string): string {
   const root = hierarchies().get(controller)
   if (root === undefined) throw new Error(`the host has no cgroup v1 controller "${controller}"`)
   return root
-}
-
-/** Undefined when the cgroup, or the file in it, is not there. */
-function unlessAbsent<T>(call: () => T): T | undefined {
-  try {
-    return call()
-  } catch (error) {
-    if (!['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
-    return undefined
-  }
 }

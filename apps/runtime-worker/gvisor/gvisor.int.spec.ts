@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { type ImageId, makeId, type SandboxId, type VolumeId } from '#libs/domain'
 import { Pool } from '#libs/storage'
-import { oomKillsOf, processesOf } from '../cgroup/v1.js'
+import { isUnified, oomKillsOf, processesOf } from '../cgroup/index.js'
 import { run } from '../host/command.js'
 import { until } from '../host/wait.js'
 import type { RunningSandbox } from '../runtime.js'
@@ -89,12 +89,15 @@ test('the share and the limit of CPU hold once a sandbox has started', async () 
     resources: { cpuMillis: 250, memoryBytes: 256 * MiB, diskBytes: 1024 * MiB },
     cpuLimitMillis: 500,
   })
-  const value = (file: string) => readFile(join('/sys/fs/cgroup/cpu', cgroupOf(request), file), 'utf8')
-  expect(Number(await value('cpu.shares'))).toBe(256)
-  expect(Number(await value('cpu.cfs_quota_us'))).toBe(50_000)
+  const value = (controller: string, file: string) =>
+    readFileSync(join('/sys/fs/cgroup', isUnified ? '' : controller, cgroupOf(request), file), 'utf8').trim()
+  expect(isUnified ? value('cpu', 'cpu.weight') : value('cpu', 'cpu.shares')).toBe(isUnified ? '25' : '256')
+  expect(isUnified ? value('cpu', 'cpu.max') : value('cpu', 'cpu.cfs_quota_us')).toMatch(/^50000\b/)
   // The guest's own clock of CPU time does not know what it was denied: the host's account does.
   const usedMs = () =>
-    Number(readFileSync(join('/sys/fs/cgroup/cpuacct', cgroupOf(request), 'cpuacct.usage'), 'utf8')) / 1e6
+    isUnified
+      ? Number(/^usage_usec (\d+)$/m.exec(value('cpu', 'cpu.stat'))?.[1]) / 1e3
+      : Number(value('cpuacct', 'cpuacct.usage')) / 1e6
   const [used, begin] = [usedMs(), performance.now()]
   await shell(running, request, 'timeout 2 sh -c "while :; do :; done"')
   expect((usedMs() - used) / (performance.now() - begin)).toBeLessThan(0.6)

@@ -4,7 +4,7 @@ import { constants } from 'node:fs'
 import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SandtrailError } from '#libs/domain'
-import { createCgroup, endCgroup, joinFile, missingControllers } from '../cgroup/v1.js'
+import { createCgroup, endCgroup, joinFile, missingControllers } from '../cgroup/index.js'
 import { run } from '../host/command.js'
 import { IN_CGROUP, type RunscOptions, removeNullNetns } from './runsc.js'
 
@@ -30,9 +30,9 @@ export async function probe(
   if (missing.length > 0) {
     throw new SandtrailError(
       'UNAVAILABLE',
-      `the host lacks these cgroup v1 controllers: ${missing.join(', ')}`,
+      `the host lacks these cgroup controllers: ${missing.join(', ')}`,
       {
-        hint: 'boot with systemd.unified_cgroup_hierarchy=0',
+        hint: 'boot without cgroup_disable=…, and mount cgroup v2 or these hierarchies of v1 (docs/worker.md)',
         retryable: false,
       },
     )

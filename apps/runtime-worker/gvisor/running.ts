@@ -2,7 +2,7 @@
 
 import type { AgentSession } from '#libs/agent-client'
 import type { SandboxId } from '#libs/domain'
-import { killCgroup, oomKillsOf } from '../cgroup/v1.js'
+import { killCgroup, oomKillsOf } from '../cgroup/index.js'
 import type { Liveness } from '../host/liveness.js'
 import type { ProcessIdentity } from '../host/process.js'
 import type { MountedVolume, RunningSandbox, RuntimeExit } from '../runtime.js'

@@ -10,16 +10,23 @@ import {
   cgroupExists,
   createCgroup,
   endCgroup,
+  isUnified,
   joinFile,
   killCgroup,
+  missingControllers,
   oomKillsOf,
-  parseHierarchies,
   processesOf,
-} from './v1.js'
+  setCpuLimits,
+} from './index.js'
+import { parseHierarchies } from './v1.js'
+import { unifiedRoot } from './v2.js'
 
 const name = `sandtrail-${randomBytes(4).toString('hex')}/test`
 const limits = { memoryBytes: 64 * 1024 ** 2, cpuMillis: 250, cpuLimitMillis: 500, pidsMax: 50 }
-const roots = parseHierarchies(readFileSync('/proc/mounts', 'utf8'))
+const mounts = readFileSync('/proc/mounts', 'utf8')
+/** Where each controller is; on a host with v2 alone there is one place for all of them. */
+const roots = isUnified ? new Map([['all', unifiedRoot(mounts)!]]) : parseHierarchies(mounts)
+const rootOf = (controller: string) => roots.get(isUnified ? 'all' : controller)!
 const children: ChildProcess[] = []
 
 afterEach(async () => {
@@ -32,7 +39,7 @@ afterEach(async () => {
 
 /** A shell that joins these controllers' cgroups and then runs `script`. */
 function start(script: string, ...controllers: string[]): ChildProcess {
-  const files = controllers.map((controller) => join(roots.get(controller)!, name, 'cgroup.procs'))
+  const files = controllers.map((controller) => join(rootOf(controller), name, 'cgroup.procs'))
   const joining = files.map((file) => `echo $$ > ${file}`).join(' && ')
   const child = spawn('sh', ['-c', `${joining} && ${script}`], { stdio: ['ignore', 'pipe', 'ignore'] })
   children.push(child)
@@ -40,20 +47,46 @@ function start(script: string, ...controllers: string[]): ChildProcess {
 }
 
 const value = (controller: string, file: string) =>
-  readFileSync(join(roots.get(controller)!, name, file), 'utf8').trim()
+  readFileSync(join(rootOf(controller), name, file), 'utf8').trim()
 
-test('limits are in force', async () => {
-  createCgroup(name, limits)
-  expect(value('memory', 'memory.limit_in_bytes')).toBe(String(limits.memoryBytes))
-  expect(value('memory', 'memory.swappiness')).toBe('0')
-  expect(value('cpu', 'cpu.shares')).toBe('256')
-  expect(value('cpu', 'cpu.cfs_quota_us')).toBe('50000')
-  expect(value('pids', 'pids.max')).toBe('50')
+/** Each limit by its file: as the kernel has it. */
+const inForce = isUnified
+  ? () => ({
+      memory: value('memory', 'memory.max'),
+      share: value('cpu', 'cpu.weight'),
+      quota: value('cpu', 'cpu.max'),
+      pids: value('pids', 'pids.max'),
+    })
+  : () => ({
+      memory: value('memory', 'memory.limit_in_bytes'),
+      share: value('cpu', 'cpu.shares'),
+      quota: `${value('cpu', 'cpu.cfs_quota_us')} ${value('cpu', 'cpu.cfs_period_us')}`,
+      pids: value('pids', 'pids.max'),
+    })
+const [QUARTER, UNLIMITED] = isUnified ? ['25', 'max 100000'] : ['256', '-1 100000']
+
+test('this host has what is needed', () => {
+  expect(missingControllers()).toEqual([])
 })
 
-test('without a limit of CPU there is no quota', async () => {
+test('limits are in force', () => {
+  createCgroup(name, limits)
+  const memory = String(limits.memoryBytes)
+  expect(inForce()).toEqual({ memory, share: QUARTER, quota: '50000 100000', pids: '50' })
+})
+
+test('without a limit of CPU there is no quota, and one can be given later', () => {
   createCgroup(name, { ...limits, cpuLimitMillis: null })
-  expect(value('cpu', 'cpu.cfs_quota_us')).toBe('-1')
+  expect(inForce().quota).toBe(UNLIMITED)
+  setCpuLimits(name, limits)
+  expect(inForce().quota).toBe('50000 100000')
+})
+
+test('there is no swap to escape to', () => {
+  createCgroup(name, limits)
+  // A kernel without swap has nothing to limit, and no such file.
+  const file = join(rootOf('memory'), name, isUnified ? 'memory.swap.max' : 'memory.swappiness')
+  if (existsSync(file)) expect(readFileSync(file, 'utf8').trim()).toBe('0')
 })
 
 test('a process can join every hierarchy, cpuset included', async () => {
@@ -75,7 +108,10 @@ test('a group that was left frozen is killed too', async () => {
   createCgroup(name, limits)
   const child = start('echo in; sleep 60', 'freezer')
   await once(child.stdout!, 'data')
-  await writeFile(join(roots.get('freezer')!, name, 'freezer.state'), 'FROZEN')
+  await writeFile(
+    join(rootOf('freezer'), name, isUnified ? 'cgroup.freeze' : 'freezer.state'),
+    isUnified ? '1' : 'FROZEN',
+  )
   expect(await killCgroup(name, 5_000)).toBe(true)
 })
 
@@ -90,7 +126,7 @@ test('removal takes the last sandbox’s parent along, and is safe to repeat', a
   createCgroup(name, limits)
   await endCgroup(name, 5_000)
   await endCgroup(name, 5_000)
-  expect(existsSync(join(roots.get('memory')!, name, '..'))).toBe(false)
+  expect(existsSync(join(rootOf('memory'), name, '..'))).toBe(false)
 })
 
 test('nothing is known of a cgroup that is not there', async () => {
@@ -121,4 +157,12 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0`)
     ['cpuacct', '/sys/fs/cgroup/cpu,cpuacct'],
     ['systemd', '/sys/fs/cgroup/systemd'],
   ])
+})
+
+test('v2 counts when it has the memory', () => {
+  const v2 = 'cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0'
+  expect(unifiedRoot(`tmpfs /tmp tmpfs rw 0 0\n${v2}\n`)).toBe('/sys/fs/cgroup')
+  expect(unifiedRoot(`cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n${v2}\n`)).toBeNull()
+  expect(unifiedRoot(`cgroup /sys/fs/cgroup/net_cls cgroup rw,net_cls 0 0\n${v2}\n`)).toBe('/sys/fs/cgroup')
+  expect(unifiedRoot('tmpfs /tmp tmpfs rw 0 0')).toBeNull()
 })
