@@ -85,12 +85,7 @@ async function openPodman() {
     runtime,
   ]
   const call = (...args: string[]) => run(program, [...global, ...args])
-  const options = [
-    '--network=none',
-    '--cgroups=disabled',
-    '--security-opt=seccomp=unconfined',
-    '--log-driver=none',
-  ]
+  const options = ['--network=none', '--security-opt=seccomp=unconfined', '--log-driver=none']
   try {
     await call('import', SANDTRAIL_BASE_IMAGE, 'base:latest')
     await call('run', '--detach', '--name', 'kept', ...options, 'base:latest', '/bin/sleep', '3600')
