@@ -98,8 +98,8 @@ async function writeTheRest(/** @type {any} */ db) {
     await write(db, 'Worker', id('wk'), [
       { type: 'CordonWorker', reason: 'golden' },
       { type: 'UncordonWorker' },
-      { type: 'DrainWorker', reason: 'golden', deadlineMs: null },
-      { type: 'CompleteDrain' },
+      { type: 'DrainWorker', reason: 'golden', timeoutMs: null },
+      { type: 'RecordDrained' },
     ])
   }
 }
