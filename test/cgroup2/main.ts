@@ -42,7 +42,7 @@ const NAMES = [
     'v2',
     'swap',
   ],
-  ...['host has', 'probe', 'memory left', 'fork bomb', 'sweep', 'any number of times'],
+  ...['host has', 'probe', 'memory left', 'sweep', 'any number of times'],
 ].join('|')
 
 const names = process.argv[2] ?? NAMES
