@@ -105,7 +105,7 @@ step_agent() {
 agent_sources_hash() {
   (
     cd "$ROOT"
-    find agent -name target -prune -o -type f \( -name '*.rs' -o -name 'Cargo.*' -o -path '*/.cargo/*' \) -print0 |
+    find agent \( -name target -o -name fuzz -o -name tests \) -prune -o -type f \( -name '*.rs' -o -name 'Cargo.*' -o -path '*/.cargo/*' \) -print0 |
       sort -z | xargs -0 sha256sum
     sha256sum scripts/setup/build-agent.sh
     uname -m
