@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
+import { Command } from 'commander'
 import {
   parseCount,
   parseCpu,
@@ -10,6 +11,7 @@ import {
   parseVolume,
   unlimited,
 } from './options.js'
+import { limitsBody } from './tenant-commands.js'
 
 test.each([
   ['30s', 30_000],
@@ -77,8 +79,13 @@ test('a moment is a time, or how long ago', () => {
 })
 
 test('a limit is a whole number or none', () => {
-  expect(unlimited(parseCount)('none')).toBeNull()
-  expect(unlimited(parseCount)('12')).toBe(12)
+  const given = (text: string) =>
+    new Command()
+      .option('--sandboxes <count>', '', unlimited(parseCount))
+      .parse(['--sandboxes', text], { from: 'user' })
+      .opts()
+  expect(limitsBody(given('none'))).toEqual({ sandboxes: null })
+  expect(limitsBody(given('12'))).toEqual({ sandboxes: 12 })
   for (const text of ['', '-1', '1.5', '1e9', 'None'])
     expect(() => unlimited(parseCount)(text)).toThrow('whole number')
 })

@@ -40,9 +40,9 @@ export function parseCount(text: string): number {
   throw usage(`${JSON.stringify(text)} is not a whole number`)
 }
 
-/** As `parse`, and `none` for no limit. */
-export function unlimited(parse: (text: string) => number): (text: string) => number | null {
-  return (text) => (text === 'none' ? null : parse(text))
+/** As `parse`, and `none` for no limit. Not null: commander makes an empty text of that. */
+export function unlimited(parse: (text: string) => number): (text: string) => number | 'none' {
+  return (text) => (text === 'none' ? text : parse(text))
 }
 
 /** `K=V`; `K` alone takes the value of this environment, and nothing where there is none. */

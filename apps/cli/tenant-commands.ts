@@ -5,16 +5,16 @@ import { parseCount, parseCpu, parseSize, unlimited } from './options.js'
 
 const output = () => new Option('-o, --output <format>', 'table or json').choices(['table', 'json'])
 
-/** As commander gives them; their names are those of the API. null: unlimited. */
+/** As commander gives them; their names are those of the API. `none`: unlimited. */
 export interface LimitFlags {
-  sandboxes?: number | null
-  execs?: number | null
-  cpu?: number | null
-  memory?: number | null
-  disk?: number | null
-  commandsPerSecond?: number | null
+  sandboxes?: number | 'none'
+  execs?: number | 'none'
+  cpu?: number | 'none'
+  memory?: number | 'none'
+  disk?: number | 'none'
+  commandsPerSecond?: number | 'none'
   commandsBurst?: number
-  requestsPerSecond?: number | null
+  requestsPerSecond?: number | 'none'
   requestsBurst?: number
   natsConnections?: number
   natsSubscriptions?: number
@@ -114,8 +114,6 @@ export function limitsBody({
     natsSubscriptions,
     natsPayloadBytes: natsPayload,
   }
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as Record<
-    string,
-    number | null
-  >
+  const given = Object.entries(all).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(given.map(([name, value]) => [name, value === 'none' ? null : value!]))
 }
