@@ -104,6 +104,7 @@ function addSandboxCommands(program: Command): void {
     .description("output of a sandbox's main command")
     .argument('<sandbox>')
     .option('-f, --follow', 'until it has ended')
+    .option('--raw', 'on a terminal too byte for byte: what drives it is left out otherwise')
     .action(async (sandbox, flags) => (await import('./commands/logs.js')).logs(sandbox, flags))
   program
     .command('wait')
