@@ -16,6 +16,7 @@ import { DataPlane } from './data-plane/client.js'
 import { Drain } from './drain.js'
 import { Gateway } from './gateway.js'
 import { GatewayModule } from './gateway.module.js'
+import { answerMalformed } from './http/malformed-request.js'
 import { parseJson, refuseNul } from './http/strict-request.js'
 import { startBlobJanitor } from './prune.js'
 import { StreamWaiter } from './stream-waiter.js'
@@ -75,6 +76,7 @@ export async function startGateway(
   }
   await app.listen(config.http.port, config.http.host)
   server.requestTimeout = REQUEST_MS_MAX
+  answerMalformed(server)
   return {
     url: await app.getUrl(),
     async stop() {

@@ -1,0 +1,39 @@
+/** Bytes that are no HTTP request never come to a route; their sender gets a coded error all the same. */
+
+import type { Server } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { CODES, Rejected, toErrorBody } from '#libs/domain'
+
+export function answerMalformed(server: Server): void {
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    if (!socket.writable || error.code === 'ECONNRESET') {
+      socket.destroy()
+      return
+    }
+    const refused = refusalOf(error.code)
+    const body = JSON.stringify({ error: toErrorBody(refused) })
+    const head = [
+      // Clients go by the number.
+      `HTTP/1.1 ${CODES[refused.code].http} Refused`,
+      'Content-Type: application/json; charset=utf-8',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      'Connection: close',
+    ]
+    socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  })
+}
+
+function refusalOf(code: string | undefined): Rejected {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return new Rejected('PAYLOAD_TOO_LARGE', 'the request line and the headers have more than 16 KiB', {
+        hint: 'send less in the query: bodies may have 1 MiB',
+      })
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new Rejected('INVALID_ARGUMENT', 'the request did not arrive as a whole in time')
+    default:
+      return new Rejected('INVALID_ARGUMENT', 'this is not an HTTP request', {
+        hint: 'a length or a chunk that is not what it says, a control character in a header or the path?',
+      })
+  }
+}
