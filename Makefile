@@ -3,7 +3,7 @@ SHELL := /bin/bash
 NODE := .tools/node/bin/node
 SYSTEM := $(NODE) scripts/system/main.mjs
 .DEFAULT_GOAL := help
-.PHONY: help setup build up down tenants status demo dev test check bench sim soak power-cut cgroup2 package clean
+.PHONY: help setup build up down tenants status demo dev test check bench sim soak fuzz power-cut cgroup2 package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
@@ -44,9 +44,14 @@ bench: build ## figures against baselines of the same run; F="append idle" only 
 sim: setup ## the control plane in virtual time, RUNS=n seeds (1000); SEED=n repeats one and tells all
 	@$(if $(SEED),SIM_SEED=$(SEED)) SIM_RUNS=$(or $(RUNS),1000) $(NODE) --conditions=source test/sim/main.mjs
 
-soak: build ## new seeds of the simulation and the main job, S=seconds of each (600); hostile guests at full size; then every fault, FAULTS=seconds (7200) SEED=n
+fuzz: build ## bad input, S=seconds (60) of each fuzzer: what the agent reads (coverage-guided), HTTP, NATS; SEED=n repeats the latter two
+	@scripts/fuzz-agent.sh $(or $(S),60)
+	@$(NODE) --conditions=source --import tsx test/fuzz/main.ts $(or $(S),60) $(SEED)
+
+soak: build ## new seeds of the simulation, the main job and the fuzzers, S=seconds of each (600); hostile guests at full size; then every fault, FAULTS=seconds (7200) SEED=n
 	@SIM_FROM=$$(date +%s) SIM_RUNS=1000000 SIM_SECONDS=$(or $(S),600) $(NODE) --conditions=source test/sim/main.mjs
 	@$(SYSTEM) soak $(S)
+	@$(MAKE) --no-print-directory fuzz S=$(or $(S),600)
 	@SOAK=1 scripts/test.sh hostile-guest
 	@$(NODE) --conditions=source --import tsx test/faults/main.ts $(or $(FAULTS),7200) $(SEED)
 

@@ -51,9 +51,14 @@ export class TestSystem {
   /** Runs the CLI to its end. */
   async run(
     args: string[],
-    { stdin = '', timeoutMs = 90_000 }: { stdin?: string | Buffer; timeoutMs?: number } = {},
+    {
+      stdin = '',
+      timeoutMs = 90_000,
+      token = this.env.SANDTRAIL_TOKEN,
+    }: { stdin?: string | Buffer; timeoutMs?: number; token?: string | undefined } = {},
   ): Promise<Ran> {
-    const child = spawn(CLI, args, { env: { ...process.env, ...this.env }, timeout: timeoutMs })
+    const env = { ...process.env, ...this.env, SANDTRAIL_TOKEN: token }
+    const child = spawn(CLI, args, { env, timeout: timeoutMs })
     const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
     child.stdout.on('data', (chunk) => stdout.push(chunk))
     child.stderr.on('data', (chunk) => stderr.push(chunk))

@@ -23,8 +23,9 @@ function judgeOutcome(
   standing: Set<string>,
 ): Finding[] {
   const { stream, version } = outcome as { stream?: string; version?: number }
-  if (rejected || stream === undefined || version === undefined || standing.has(`${stream} ${version}`))
-    return []
+  if (rejected || stream === undefined || version === undefined) return []
+  // Version 0: nothing had to be done, and the stream never began (uncordon of a worker that never was cordoned).
+  if (version === 0 || standing.has(`${stream} ${version}`)) return []
   return [
     finding(
       'lost',
