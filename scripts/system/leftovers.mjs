@@ -148,7 +148,8 @@ async function detachLoopDevices(dir) {
     const devices = loopDevicesOf(dir)
     for (const device of devices) await tolerate(sh('losetup', ['--detach', device]))
     return devices.length === 0
-  }, 10_000)
+    // Many snapshots on a busy host: the filesystem lets its device go when it has written all of them.
+  }, 60_000)
 }
 
 /** What fails here is found again by `leftovers`. @param {Promise<unknown>} work */
