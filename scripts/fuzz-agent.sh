@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # fuzz-agent.sh SECONDS [TARGET...]: libFuzzer on what the agent reads, SECONDS for each target, from the corpus in git.
-# New finds of coverage go to .sandtrail/fuzz; a crash is kept there and is an error. docs/adr/0090 says why so.
+# New finds of coverage go to .sandtrail/fuzz; a crash is kept there and is an error. docs/adr/0100 says why so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
