@@ -3,7 +3,7 @@
  * schedulers counts nothing twice.
  */
 
-import { countLive, listWorkers, readLedgerLag, type Sequencer } from '#libs/event-store'
+import { countLive, listWorkers, readFollowerLags, readLedgerLag, type Sequencer } from '#libs/event-store'
 import { readBacklog } from '#libs/messaging'
 import type { Operations, Sample } from '#libs/service'
 import type { Scheduler } from './context.js'
@@ -46,6 +46,13 @@ export function watchScheduler(
   ofLeader('sandtrail_publish_lag_events', 'Placed events that EVENTS does not have.', [], async () => [
     { value: (await readLedgerLag(db)).unpublishedEvents },
   ])
+  ofLeader(
+    'sandtrail_follower_lag_events',
+    'Positions that a follower of the ledger has before it.',
+    ['follower'],
+    async () =>
+      (await readFollowerLags(db)).map(({ follower, events }) => ({ labels: { follower }, value: events })),
+  )
   ofLeader(
     'sandtrail_consumer_pending_messages',
     'Queued commands that wait for a service.',

@@ -4,7 +4,7 @@
  */
 
 import { handleCommand, record } from '#libs/command-handling'
-import { decideExec, SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
+import { decideExec, KNOWN_EVENTS, SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
 import { derivedCommandId, type Queryable, type RecordedEvent, Subscription } from '#libs/event-store'
 import type { Scheduler } from './context.js'
 import { followExec, type OpenExec, openExecsOf } from './open-execs.js'
@@ -25,6 +25,7 @@ export function orphanedExecs(scheduler: Scheduler): Subscription {
     db: scheduler.db,
     name: 'scheduler-orphaned-execs',
     types: FOLLOWED,
+    knows: KNOWN_EVENTS,
     log: scheduler.log,
     async handle(tx, event) {
       if (event.type.startsWith('Exec')) await followExec(tx, event)

@@ -1,11 +1,12 @@
 /** The list of images: a read model that follows the ledger. One image's truth is its stream. */
 
-import { type ImageEvent, type ImageId, imageScopes, PLATFORM_TENANT } from '#libs/domain'
+import { type ImageEvent, type ImageId, imageScopes, KNOWN_EVENTS, PLATFORM_TENANT } from '#libs/domain'
 import type { Projection, Queryable, RecordedEvent, Transaction } from '#libs/event-store'
 
 export const imagesProjection: Projection = {
   name: 'images',
   tables: ['images'],
+  knows: KNOWN_EVENTS,
   types: [
     'ImageImportRequested',
     'ImageReplicated',

@@ -1,11 +1,12 @@
 /** The list of snapshots: a read model that follows the ledger. */
 
-import type { SnapshotEvent, SnapshotId } from '#libs/domain'
+import { KNOWN_EVENTS, type SnapshotEvent, type SnapshotId } from '#libs/domain'
 import type { Projection, Queryable, RecordedEvent, Transaction } from '#libs/event-store'
 
 export const snapshotsProjection: Projection = {
   name: 'snapshots',
   tables: ['snapshots'],
+  knows: KNOWN_EVENTS,
   types: ['SnapshotRequested', 'SnapshotCompleted', 'SnapshotFailed'],
   async apply(tx, events) {
     for (const event of events) await apply(tx, event)

@@ -3,7 +3,7 @@
  * transaction that moves the cursor. With the syncer down it waits in the ledger.
  */
 
-import { SANDBOX_TERMINAL_EVENTS, type StagedVolume } from '#libs/domain'
+import { KNOWN_EVENTS, SANDBOX_TERMINAL_EVENTS, type StagedVolume } from '#libs/domain'
 import { Subscription, setTimers } from '#libs/event-store'
 import { commitTimer } from './commits.js'
 import type { VolumeSyncer } from './context.js'
@@ -13,6 +13,7 @@ export function stagedVolumes(syncer: VolumeSyncer): Subscription {
     db: syncer.db,
     name: 'volume-syncer-staged',
     types: [...SANDBOX_TERMINAL_EVENTS, 'SandboxEndReportedLate'],
+    knows: KNOWN_EVENTS,
     log: syncer.log,
     async handle(tx, { tenant, data }) {
       const { staged = [] } = data as { staged?: StagedVolume[] }

@@ -22,8 +22,27 @@ export interface Decided<Type extends string = string, Data = PlainObject> {
 
 export interface Aggregate<State> {
   initial: State
-  /** Never refuses: what is in the log has happened. Unknown types leave the state as it is. */
+  /** Never refuses: what is in the log has happened. */
   evolve(state: State, event: PastEvent): State
+  knows: KnownEvents
+}
+
+/**
+ * The newest version of each type of event that this release knows. Another one is of a newer release, in a rolling
+ * upgrade or after a step back: whoever meets it stops there, since a state without it would be wrong.
+ */
+export type KnownEvents = Readonly<Record<string, number>>
+
+export function isKnown(
+  events: KnownEvents,
+  { type, typeVersion }: { type: string; typeVersion: number },
+): boolean {
+  return typeVersion <= (Object.hasOwn(events, type) ? events[type]! : 0)
+}
+
+/** Version 1 of each event of the table: there is no other yet. */
+export function knownFrom(table: readonly { event: string }[]): KnownEvents {
+  return Object.fromEntries(table.map(({ event }) => [event, 1]))
 }
 
 /** One legal step of a lifecycle; the tables of docs/lifecycles.md are printed from these. */

@@ -1,8 +1,10 @@
 /** One step along the ledger, for subscriptions and projections: events and cursor in one transaction. */
 
+import { isKnown, type KnownEvents } from '#libs/domain'
 import { type Database, type Queryable, type Transaction, transaction } from './database.js'
 import { lastPosition, readWindow } from './read.js'
 import type { RecordedEvent } from './types.js'
+import { unknownEvent } from './unknown-event.js'
 
 export interface Following {
   /** Where the cursor is kept, by `name`. */
@@ -10,6 +12,11 @@ export interface Following {
   name: string
   /** Only these; all when absent. Others are passed over. */
   types?: string[]
+  /**
+   * Stops before any other event, of `types` or not: a newer release's follower may have to handle it, and finds the
+   * cursor there. All are known when absent.
+   */
+  knows?: KnownEvents
   /** Some events, in order of position; at least one. */
   handle(tx: Transaction, events: RecordedEvent[]): Promise<void>
 }
@@ -33,8 +40,8 @@ export async function followNext(db: Database, following: Following, limit: numb
       const window = await lockWindow(tx, following, limit)
       if (window === null) return null
       const { from, until } = window
-      if (until > from) await handleWindow(tx, following, from, until)
-      return Number(until - from)
+      const reached = until > from ? await handleWindow(tx, following, from, until) : from
+      return Number(reached - from)
     },
     BEGIN,
   )
@@ -55,29 +62,48 @@ async function isAtEnd(db: Queryable, { table, name }: Following): Promise<boole
 /** Handles every event from position 1 on, and leaves the cursor behind the last. */
 export async function followAll(tx: Transaction, following: Following, batch: number): Promise<void> {
   const until = await lastPosition(tx)
-  for (let from = 0n; from < until; from += BigInt(batch)) {
+  for (let from = 0n; from < until; ) {
     const end = from + BigInt(batch)
-    await handleWindow(tx, following, from, end < until ? end : until)
+    from = await handleWindow(tx, following, from, end < until ? end : until)
   }
 }
 
+/**
+ * Where the cursor is now: before `until` when an unknown event follows.
+ *
+ * @throws SandtrailError UNAVAILABLE when it is the very next one
+ */
 async function handleWindow(
   tx: Transaction,
   following: Following,
   from: bigint,
   until: bigint,
-): Promise<void> {
-  const { table, name, types = null, handle } = following
+): Promise<bigint> {
+  const { types = null, knows, handle } = following
   for (let at = from; at < until; ) {
-    const { events, next } = await readWindow(tx, at, until, types)
-    if (events.length > 0) await handle(tx, events)
+    const { events, next } = await readWindow(tx, at, until, types, knows ? Object.keys(knows) : null)
+    const unknown = knows ? events.findIndex((event) => !isKnown(knows, event)) : -1
+    const handled = unknown < 0 ? events : events.slice(0, unknown)
+    if (handled.length > 0) await handle(tx, handled)
+    const stop = events[unknown]
+    if (stop !== undefined) {
+      // What comes before it stands, so that the failure that tells of it undoes nothing.
+      const before = stop.position! - 1n
+      if (before === from) throw unknownEvent(stop)
+      return moveCursor(tx, following, before)
+    }
     at = next
   }
+  return moveCursor(tx, following, until)
+}
+
+async function moveCursor(tx: Transaction, { table, name }: Following, until: bigint): Promise<bigint> {
   await tx.query({
     name: `move-${table}`,
     text: `update ${table} set position = $2, at = clock_timestamp() where name = $1`,
     values: [name, String(until)],
   })
+  return until
 }
 
 /** Null: there is no cursor yet, or a follower in another process has it, and this one has nothing to do. */

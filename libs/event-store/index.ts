@@ -17,7 +17,7 @@ export {
   openCheckpoint,
 } from './ledger/checkpoint-note.js'
 export { latestCheckpoint } from './ledger/checkpoints.js'
-export { type LedgerLag, readLedgerLag } from './ledger/lag.js'
+export { type LedgerLag, readFollowerLags, readLedgerLag } from './ledger/lag.js'
 export { type Publish, republishFrom } from './ledger/publisher.js'
 export { Sequencer, type SequencerOptions } from './ledger/sequencer.js'
 export { compareTrails, copyTrail, type TrailComparison } from './ledger/trail-copy.js'

@@ -1,8 +1,10 @@
 /** Folds a stream into its state. Old versions of events are brought up to date on the way. */
 
+import { isKnown, type KnownEvents } from '#libs/domain'
 import type { Queryable } from './database.js'
 import { readStream } from './read.js'
 import type { EventMeta, JsonObject, RecordedEvent } from './types.js'
+import { unknownEvent } from './unknown-event.js'
 
 /** An event as `evolve` gets it; it fits the domain's `PastEvent`. */
 export interface StoredEvent {
@@ -27,6 +29,8 @@ export interface Foldable<State> {
   initial: State
   evolve(state: State, event: StoredEvent): State
   upcasts?: Upcasts
+  /** All, when absent. */
+  knows?: KnownEvents
 }
 
 export interface Loaded<State> {
@@ -43,6 +47,8 @@ const PAGE = 1000
 /**
  * The state of a stream, as it is, as it was at a version, or as it was at a moment (by the events' `at`).
  * With a `tenant`, another tenant's stream looks like one that does not exist.
+ *
+ * @throws SandtrailError UNAVAILABLE at an event that `knows` does not have: nobody decides on half a state.
  */
 export async function load<State>(
   db: Queryable,
@@ -60,7 +66,9 @@ export async function load<State>(
         return { state: aggregate.initial, version: 0, hash: null }
       if (until.version !== undefined && event.version > until.version) return { state, version, hash }
       if (until.at !== undefined && event.at > until.at) return { state, version, hash }
-      state = aggregate.evolve(state, upcast(event, aggregate.upcasts))
+      const current = upcast(event, aggregate.upcasts)
+      if (aggregate.knows && !isKnown(aggregate.knows, current)) throw unknownEvent(event)
+      state = aggregate.evolve(state, current)
       version = event.version
       hash = event.hash
     }

@@ -1,5 +1,6 @@
 /** A read model that follows the ledger, its checkpoint in the same transaction, and that can be built again. */
 
+import type { KnownEvents } from '#libs/domain'
 import { type Database, type Transaction, transaction } from './database.js'
 import { type Following, followAll, followNext, makeCursor } from './follow.js'
 import { Loop } from './loop.js'
@@ -11,6 +12,8 @@ export interface Projection {
   /** Everything that `apply` writes to: emptied by a rebuild. */
   tables: string[]
   types?: string[]
+  /** What is not among these is waited before, see `Following`. */
+  knows?: KnownEvents
   /** Applies some events, in order of position; must depend on nothing but the events and its own tables. */
   apply(tx: Transaction, events: RecordedEvent[]): Promise<void>
 }
@@ -70,7 +73,7 @@ export async function rebuildWithin(tx: Transaction, projection: Projection): Pr
   await followAll(tx, followingOf(projection), REBUILD_BATCH)
 }
 
-function followingOf({ name, types, apply }: Projection): Following {
+function followingOf({ name, types, knows, apply }: Projection): Following {
   const following: Following = { table: 'projections', name, handle: apply }
-  return types ? { ...following, types } : following
+  return { ...following, ...(types && { types }), ...(knows && { knows }) }
 }

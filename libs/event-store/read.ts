@@ -150,17 +150,18 @@ const READ_WINDOW = cutAtBytes(`
     where stream = l.stream and version = l.version
     limit 1
   ) e
-  where l.position > $1 and l.position <= $2 and ($3::text[] is null or e.type = any($3))
+  where l.position > $1 and l.position <= $2 and ($3::text[] is null or e.type = any($3) or not e.type = any($4::text[]))
 `)
 
-/** Events of the positions after `from` up to `until`, with `types` only these; `next` is less when they are many MiB. */
+/** Events of the positions after `from` up to `until`, with `types` only these and those that are not `known`; `next` is less when they are many MiB. */
 export async function readWindow(
   db: Queryable,
   from: bigint,
   until: bigint,
   types: string[] | null = null,
+  known: string[] | null = null,
 ): Promise<Page> {
-  const values = [String(from), String(until), types]
+  const values = [String(from), String(until), types, known]
   const { rows } = await db.query<PageRow>({ name: 'read-window', text: READ_WINDOW, values })
   return toPage(rows, until)
 }

@@ -1,5 +1,6 @@
 /** Follows the ledger from wherever its cursor is. What the handler writes in `tx` and the cursor commit together. */
 
+import type { KnownEvents } from '#libs/domain'
 import type { Database, Transaction } from './database.js'
 import { followNext } from './follow.js'
 import { Loop } from './loop.js'
@@ -11,6 +12,8 @@ export interface SubscriptionOptions {
   name: string
   /** Only events of these types; all when absent. */
   types?: string[]
+  /** What is not among these is waited before, see `Following`. */
+  knows?: KnownEvents
   /**
    * Called in order of position. A throw rolls the batch back and it comes again. Appends made elsewhere than in `tx`
    * stay, so their command ids must come from the event (`derivedCommandId`).

@@ -5,7 +5,7 @@
  * At most once: `startBy` ends late deliveries; an exec that may or may not have run ends as lost, never again.
  */
 
-import type { Aggregate, Decided, PastEvent, Transition } from '../aggregate.js'
+import { type Aggregate, type Decided, knownFrom, type PastEvent, type Transition } from '../aggregate.js'
 import { Rejected } from '../errors.js'
 import type { SandboxId } from '../ids.js'
 
@@ -146,7 +146,11 @@ function fence(state: Exec, epoch: number): void {
   }
 }
 
-export const execAggregate: Aggregate<Exec> = { initial: { status: 'absent' }, evolve: evolveExec }
+export const execAggregate: Aggregate<Exec> = {
+  initial: { status: 'absent' },
+  evolve: evolveExec,
+  knows: knownFrom(EXEC_TRANSITIONS),
+}
 
 export function evolveExec(state: Exec, past: PastEvent): Exec {
   const event = past as unknown as ExecEvent

@@ -6,7 +6,7 @@
  * An image is a read-only subvolume; `replicas` says in which workers' pools it lies.
  */
 
-import type { Aggregate, Decided, PastEvent, Transition } from '../aggregate.js'
+import { type Aggregate, type Decided, knownFrom, type PastEvent, type Transition } from '../aggregate.js'
 import { Rejected } from '../errors.js'
 import type { ImageId, SandboxId, SnapshotId, WorkerId } from '../ids.js'
 
@@ -108,7 +108,11 @@ function existing(state: Image): Exclude<Image, { status: 'absent' }> {
   return state
 }
 
-export const imageAggregate: Aggregate<Image> = { initial: { status: 'absent' }, evolve: evolveImage }
+export const imageAggregate: Aggregate<Image> = {
+  initial: { status: 'absent' },
+  evolve: evolveImage,
+  knows: knownFrom(IMAGE_TRANSITIONS),
+}
 
 export function evolveImage(state: Image, past: PastEvent): Image {
   const event = past as unknown as ImageEvent

@@ -1,10 +1,14 @@
 /** Folds a sandbox's events into its state. Never refuses: what is in the log has happened. */
 
-import type { Aggregate, PastEvent } from '../aggregate.js'
+import { type Aggregate, knownFrom, type PastEvent } from '../aggregate.js'
 import type { SandboxEvent } from './events.js'
-import type { Sandbox } from './state.js'
+import { SANDBOX_TRANSITIONS, type Sandbox } from './state.js'
 
-export const sandboxAggregate: Aggregate<Sandbox> = { initial: { status: 'absent' }, evolve: evolveSandbox }
+export const sandboxAggregate: Aggregate<Sandbox> = {
+  initial: { status: 'absent' },
+  evolve: evolveSandbox,
+  knows: knownFrom(SANDBOX_TRANSITIONS),
+}
 
 export function evolveSandbox(state: Sandbox, past: PastEvent): Sandbox {
   const event = past as unknown as SandboxEvent

@@ -5,7 +5,7 @@
  * A filesystem snapshot of a running sandbox. Its result is an image, whose id is chosen when it is requested.
  */
 
-import type { Aggregate, Decided, PastEvent, Transition } from '../aggregate.js'
+import { type Aggregate, type Decided, knownFrom, type PastEvent, type Transition } from '../aggregate.js'
 import { Rejected } from '../errors.js'
 import type { ImageId, SandboxId, WorkerId } from '../ids.js'
 
@@ -62,6 +62,7 @@ export function decideSnapshot(state: Snapshot, command: SnapshotCommand): Snaps
 export const snapshotAggregate: Aggregate<Snapshot> = {
   initial: { status: 'absent' },
   evolve: evolveSnapshot,
+  knows: knownFrom(SNAPSHOT_TRANSITIONS),
 }
 
 export function evolveSnapshot(state: Snapshot, past: PastEvent): Snapshot {

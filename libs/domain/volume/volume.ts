@@ -5,7 +5,7 @@
  * the stream records each version. Version 0 is empty. Commits in flight are in `pending`.
  */
 
-import type { Aggregate, Decided, PastEvent, Transition } from '../aggregate.js'
+import { type Aggregate, type Decided, knownFrom, type PastEvent, type Transition } from '../aggregate.js'
 import { Rejected } from '../errors.js'
 import type { SandboxId, WorkerId } from '../ids.js'
 
@@ -113,7 +113,11 @@ function recordVersions(
   return fresh.map((version) => ({ type: 'VolumeCommitted', typeVersion: 1, data: version }))
 }
 
-export const volumeAggregate: Aggregate<Volume> = { initial: { status: 'absent' }, evolve: evolveVolume }
+export const volumeAggregate: Aggregate<Volume> = {
+  initial: { status: 'absent' },
+  evolve: evolveVolume,
+  knows: knownFrom(VOLUME_TRANSITIONS),
+}
 
 export function evolveVolume(state: Volume, past: PastEvent): Volume {
   const event = past as unknown as VolumeEvent

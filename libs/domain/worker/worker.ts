@@ -8,7 +8,7 @@
  * then; `drained` stays until it is uncordoned.
  */
 
-import type { Aggregate, Decided, PastEvent, Transition } from '../aggregate.js'
+import { type Aggregate, type Decided, knownFrom, type PastEvent, type Transition } from '../aggregate.js'
 
 export type WorkerEvent =
   | Decided<'WorkerCordoned', { reason: string | null }>
@@ -68,6 +68,7 @@ export function decideWorker(state: WorkerIntent, command: WorkerCommand): Worke
 export const workerAggregate: Aggregate<WorkerIntent> = {
   initial: { status: 'active' },
   evolve: evolveWorker,
+  knows: knownFrom(WORKER_TRANSITIONS),
 }
 
 export function evolveWorker(state: WorkerIntent, past: PastEvent): WorkerIntent {

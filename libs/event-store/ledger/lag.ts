@@ -40,3 +40,16 @@ export async function readLedgerLag(db: Queryable): Promise<LedgerLag> {
     leaderHeartbeatAgeMs: row.heartbeat_age_ms,
   }
 }
+
+const FOLLOWERS = `
+  select f.name as follower, last.position - f.position as events
+  from (select name, position from cursors union all select name, position from projections) f
+  cross join (select coalesce(max(position), 0) as position from ledger) last
+  order by f.name
+`
+
+/** How many positions each follower of the ledger has before it. One that stays behind has met what it cannot handle. */
+export async function readFollowerLags(db: Queryable): Promise<{ follower: string; events: number }[]> {
+  const { rows } = await db.query<{ follower: string; events: string }>(FOLLOWERS)
+  return rows.map(({ follower, events }) => ({ follower, events: Number(events) }))
+}

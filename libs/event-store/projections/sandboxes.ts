@@ -1,6 +1,6 @@
 /** The list of sandboxes, living and ended, for whoever filters and pages. One sandbox's truth is its stream. */
 
-import { SANDBOX_TERMINAL_EVENTS, type SandboxEvent } from '#libs/domain'
+import { KNOWN_EVENTS, SANDBOX_TERMINAL_EVENTS, type SandboxEvent } from '#libs/domain'
 import type { Queryable, Transaction } from '../database.js'
 import type { Projection } from '../projection.js'
 import type { RecordedEvent } from '../types.js'
@@ -8,6 +8,7 @@ import type { RecordedEvent } from '../types.js'
 export const sandboxesProjection: Projection = {
   name: 'sandboxes',
   tables: ['sandboxes'],
+  knows: KNOWN_EVENTS,
   types: [
     'SandboxCreated',
     'SandboxPlaced',
