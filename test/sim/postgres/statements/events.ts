@@ -54,12 +54,13 @@ export const events: Statements = [
   ],
   [
     /from ledger l\s+cross join lateral/,
-    ({ server, values: [after, until, types] }) => {
+    ({ server, values: [after, until, types, known] }) => {
+      const has = (list: unknown, type: unknown) => (list as unknown[]).includes(type)
       const rows: Row[] = []
       for (const entry of entriesAfter(server, Number(after))) {
         if (Number(entry.position) > Number(until)) break
         const event = server.tables.events.rows.get(keyOf(entry.stream, entry.version))!
-        if (types === null || (types as unknown[]).includes(event.type))
+        if (types === null || has(types, event.type) || (known !== null && !has(known, event.type)))
           rows.push({ ...placed(server, event), page_bytes: '0' })
       }
       return result(rows)
