@@ -172,6 +172,7 @@ test('a command that keeps failing is dead after its deliveries, as it came and 
 for (const [what, bytes, headers] of [
   ['a body that is no JSON', '{"a":', headersFor('command-1')],
   ['a damaged header', '{}', { 'Sandtrail-Command-Id': 'a..b.c.d' }],
+  ['headers without end', '{}', Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`X-${i}`, 'x']))],
 ] as const) {
   test(`${what} is dead at once, and no handler sees it`, async () => {
     let handled = 0

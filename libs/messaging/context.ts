@@ -1,8 +1,8 @@
 /** What a handler is told of a message beside its body, and whom of what the headers say is to be believed. */
 
-import type { MsgHdrs } from '@nats-io/transport-node'
+import type { Msg } from '@nats-io/transport-node'
 import { Rejected } from '#libs/domain'
-import { allHeaders, readHeaders } from './headers.js'
+import { allHeaders, headersOf, readHeaders } from './headers.js'
 import { parseSubject } from './subjects.js'
 
 export interface MessageContext {
@@ -28,42 +28,38 @@ export interface MessageContext {
   release?: () => void
 }
 
-interface Incoming {
-  subject: string
-  headers?: MsgHdrs | undefined
-  reply?: string | undefined
-}
-
 /** Inboxes of the platform's own account. A tenant's reply subject never has this form here: see below. */
 const OWN_INBOX = '_INBOX.'
 /** Reply subjects that the server makes for a request that crossed an account. */
 const CROSSED_INBOX = '_R_.'
 
 /**
- * The context of a message.
+ * The context of a message. `deliveries`: of a queued one, whose reply subject is the broker's.
  *
  * @throws Rejected INVALID_ARGUMENT for damaged headers.
  */
-export function contextOf(message: Incoming, deliveries = 1): MessageContext {
+export function contextOf(message: Msg, deliveries?: number): MessageContext {
+  const reply = deliveries === undefined ? message.reply || null : null
   const subject = parseSubject(message.subject)
   const tenant = subject && 'tenant' in subject ? subject.tenant : ''
   const workerId = subject && 'workerId' in subject ? subject.workerId : null
   if (message.subject.startsWith('v1.') && tenant === '') {
     throw new Rejected('INVALID_ARGUMENT', `no subject of this service: ${message.subject.slice(0, 200)}`)
   }
-  const { commandId, expiresAt, actor, traceparent } = readHeaders(message.headers)
+  const headers = headersOf(message)
+  const { commandId, expiresAt, actor, traceparent } = readHeaders(headers)
   return {
     subject: message.subject,
     tokens: message.subject.split('.'),
     tenant,
     workerId,
-    headers: allHeaders(message.headers),
+    headers: allHeaders(headers),
     commandId,
     expiresAt,
-    actor: actorOf(message, tenant, workerId, actor),
+    actor: actorOf({ subject: message.subject, reply, tenant, workerId, claimed: actor }),
     traceparent,
-    reply: message.reply || null,
-    deliveries,
+    reply,
+    deliveries: deliveries ?? 1,
   }
 }
 
@@ -80,8 +76,14 @@ export function mayReplyTo(reply: string): boolean {
  * `Sandtrail-Actor` is believed in a request from the platform's own account, recognised by its reply inbox: the
  * server rewrites every tenant's. A queued command has no reply subject left, so there it is never believed.
  */
-function actorOf(message: Incoming, tenant: string, workerId: string | null, claimed: string | null): string {
-  if (message.subject.startsWith('ctl.') && workerId !== null) return `worker:${workerId}`
-  if (message.reply?.startsWith(OWN_INBOX)) return claimed ?? 'system:platform'
+function actorOf({
+  subject,
+  reply,
+  tenant,
+  workerId,
+  claimed,
+}: Record<'subject' | 'tenant', string> & Record<'reply' | 'workerId' | 'claimed', string | null>): string {
+  if (subject.startsWith('ctl.') && workerId !== null) return `worker:${workerId}`
+  if (reply?.startsWith(OWN_INBOX)) return claimed ?? 'system:platform'
   return tenant === '' ? 'system:platform' : `nats:${tenant}`
 }

@@ -3,7 +3,7 @@
 import { JetStreamApiError, type JsMsg, jetstream, type StoredMsg } from '@nats-io/jetstream'
 import { type MsgHdrs, headers as natsHeaders } from '@nats-io/transport-node'
 import { Rejected, SandtrailError } from '#libs/domain'
-import { COMMAND_ID_HEADER, EXPIRES_AT_HEADER } from './headers.js'
+import { areHeadersTooLong, COMMAND_ID_HEADER, EXPIRES_AT_HEADER, plain } from './headers.js'
 import { decodeBody, type Json, type JsonObject } from './json.js'
 import { type Messaging, transportError } from './messaging.js'
 import { COMMANDS, DEAD_LETTERS, managerOf } from './streams.js'
@@ -18,7 +18,8 @@ const PUB_ACK_MS = 5_000
 
 /** Resolves when DEAD_LETTERS has it. Doing it twice within two minutes keeps it once. */
 export async function buryMessage(messaging: Messaging, message: JsMsg, error: unknown): Promise<void> {
-  const headers = copyOf(message.headers, /^nats-/i)
+  // Too long ones are what it died of, and go with it.
+  const headers = copyOf(areHeadersTooLong(plain(message)) ? undefined : message.headers, /^nats-/i)
   headers.set(DEAD_SUBJECT_HEADER, message.subject)
   headers.set(DEAD_REASON_HEADER, reasonOf(error))
   headers.set(DEAD_DELIVERIES_HEADER, String(message.info.deliveryCount))

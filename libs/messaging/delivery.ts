@@ -14,6 +14,7 @@ import type { JsMsg } from '@nats-io/jetstream'
 import { Rejected, SandtrailError, toErrorBody } from '#libs/domain'
 import { contextOf, type MessageContext } from './context.js'
 import { buryMessage } from './dead-letters.js'
+import { plain } from './headers.js'
 import { invoke } from './invoke.js'
 import { decodeBody, type JsonObject } from './json.js'
 import type { Messaging } from './messaging.js'
@@ -35,7 +36,7 @@ const ACK_MS = 5_000
 export function readDelivery(message: JsMsg): Delivery {
   let context: MessageContext | null = null
   try {
-    context = contextOf({ subject: message.subject, headers: message.headers }, message.info.deliveryCount)
+    context = contextOf(plain(message), message.info.deliveryCount)
     return { message, context, body: decodeBody(message.data), unreadable: null }
   } catch (error) {
     if (!(error instanceof Rejected)) throw error

@@ -1,6 +1,7 @@
 /** The headers that a message may carry, written and read strictly: a damaged one is refused, never guessed at. */
 
-import { headers as createHeaders, Match, type MsgHdrs } from '@nats-io/transport-node'
+import type { JsMsg } from '@nats-io/jetstream'
+import { headers as createHeaders, Match, type Msg, type MsgHdrs } from '@nats-io/transport-node'
 import { Rejected } from '#libs/domain'
 import { isCommandId } from './subjects.js'
 
@@ -8,6 +9,12 @@ export const COMMAND_ID_HEADER = 'Sandtrail-Command-Id'
 export const EXPIRES_AT_HEADER = 'Sandtrail-Expires-At'
 export const ACTOR_HEADER = 'Sandtrail-Actor'
 export const TRACEPARENT_HEADER = 'traceparent'
+
+/**
+ * Of all headers of a message: ours take 600. The transport reads them in a time that grows with the square of their
+ * number (51 ms for 2,000), so those of a hostile message must not be touched.
+ */
+const HEADER_BYTES_MAX = 4_096
 
 const RFC_3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
@@ -53,6 +60,27 @@ export function writeHeaders(sent: SentHeaders): MsgHdrs {
     }
   }
   return result
+}
+
+/** A queued message as it came: the client has it, and its types do not say so. */
+export function plain(message: JsMsg): Msg {
+  return (message as JsMsg & { readonly msg: Msg }).msg
+}
+
+/** Whether the headers of a message that came must not be looked at. */
+export function areHeadersTooLong(message: Msg): boolean {
+  const others = Buffer.byteLength(message.subject) + Buffer.byteLength(message.reply ?? '')
+  // The client has this method too.
+  const bytes = (message as Msg & { size(): number }).size()
+  return bytes - others - message.data.length > HEADER_BYTES_MAX
+}
+
+/** @throws Rejected INVALID_ARGUMENT when they are too long */
+export function headersOf(message: Msg): MsgHdrs | undefined {
+  if (!areHeadersTooLong(message)) return message.headers
+  throw new Rejected('INVALID_ARGUMENT', `the headers of a message have ${HEADER_BYTES_MAX} bytes at most`, {
+    hint: 'put what is long into the body',
+  })
 }
 
 /** @throws Rejected INVALID_ARGUMENT for a header that is malformed or given twice. */

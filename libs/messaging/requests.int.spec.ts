@@ -142,6 +142,11 @@ test('a damaged header is refused', async () => {
   }
 })
 
+test('headers without end are refused unread', async () => {
+  const many = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`X-${i}`, 'x']))
+  await expect(ask({}, many)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', hint: expect.any(String) })
+})
+
 test('a request whose reply would go to a subject that is no inbox is not answered', async () => {
   const seen: string[] = []
   messaging.subscribe('v1.acme.cmd.>', (_, context) => void seen.push(context.subject))
