@@ -4,6 +4,7 @@
  */
 
 import { z } from 'zod'
+import { id, sha256 } from './forms.js'
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/
@@ -26,8 +27,6 @@ const user = text(64).regex(
   /^[^\p{Cc}\p{Z}:]+(:[^\p{Cc}\p{Z}:]+)?$/u,
   'must be a user like root, 1000 or 1000:1000',
 )
-const id = (prefix: string) =>
-  z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`), `must be an id like ${prefix}-01J…`)
 /** `nextCursor` of the page before. */
 export const sandboxCursor = id('sb')
 const name = z
@@ -133,7 +132,7 @@ export const snapshotCreate = z.strictObject({ sandboxId: id('sb') })
 export const imageImport = z.strictObject({
   name: text(256).regex(/^[a-z0-9]+([._/:-][a-z0-9]+)*$/, 'must be a reference like alpine:3.21'),
   /** Of the root tarball, already in the blob store. */
-  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 digits of 0-9 and a-f'),
+  sha256,
 })
 export const imageRemove = z.strictObject({ image: text(256) })
 

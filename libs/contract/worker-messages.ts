@@ -3,10 +3,9 @@
 import { z } from 'zod'
 import { parseBody } from './check.js'
 import { FACT_LIST_MAX, FACT_TEXT_MAX } from './fact-text.js'
+import { id, sha256 } from './forms.js'
 import type { Heartbeat, Report } from './worker.js'
 
-const id = (prefix: string) =>
-  z.string().regex(new RegExp(`^${prefix}-[0-9A-HJKMNP-TV-Z]{26}$`), `must be an id like ${prefix}-01J…`)
 const count = z.int().min(0)
 const shortText = z.string().max(FACT_TEXT_MAX)
 const exitCode = z.int().min(0).max(255)
@@ -14,7 +13,7 @@ const signal = z.int().min(1).max(64).nullable()
 const output = z.strictObject({
   bytes: count,
   droppedBytes: count,
-  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 digits of 0-9 and a-f'),
+  sha256,
 })
 
 const sandboxEnding = z.discriminatedUnion('kind', [

@@ -1,7 +1,7 @@
 /** Tasks come from snapshotter and volume-syncer; their shape is checked all the same. */
 
 import { z } from 'zod'
-import { parseBody, type Task } from '#libs/contract'
+import { parseBody, sha256, type Task } from '#libs/contract'
 import { type ImageId, isId, type SandboxId, type VolumeId } from '#libs/domain'
 
 const tenant = z.string().min(1)
@@ -9,7 +9,6 @@ const sandboxId = z.custom<SandboxId>((value) => isId('sb', value), 'must be a s
 const imageId = z.custom<ImageId>((value) => isId('im', value), 'must be an image id')
 const volumeId = z.custom<VolumeId>((value) => isId('vo', value), 'must be a volume id')
 const epoch = z.int().min(1)
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 digits of 0-9 and a-f')
 
 const task = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('snapshot'), tenant, sandboxId, epoch, imageId }),
