@@ -41,10 +41,8 @@ test('one that is aborted while it waits leaves the queue, and its place goes to
   const begun = places.run(never, first.begin)
   const aborted = places.run(abort.signal, second.begin)
   const last = places.run(never, third.begin)
-  expect(places.queue).toBe(2)
   abort.abort(new Error('not wanted any more'))
   await expect(aborted).rejects.toThrow('not wanted any more')
-  expect(places.queue).toBe(1)
   first.resolve('done')
   await begun
   expect([second.begun, third.begun]).toEqual([false, true])

@@ -8,11 +8,6 @@ export class Places {
     this.free = count
   }
 
-  /** How many wait. */
-  get queue(): number {
-    return this.waiting.length
-  }
-
   /** @throws whatever `signal` was aborted with, before or while it waits */
   async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted()
