@@ -40,7 +40,10 @@ export function ofEncryption({ encryption, messaging }: Gateway): InstallationCh
           throw new Error('the broker offers TLS, and its clients do not ask for it')
         }
         if (isLoopback(host)) return 'none: it is on this host'
-        throw new Error(`${natsUrl} is plaintext: who listens in reads passwords and commands, env included`)
+        // Not the URL itself: it may hold a password.
+        throw new Error(
+          `the way to ${host} is plaintext: who listens in reads passwords and commands, env included`,
+        )
       },
     },
     {
