@@ -11,7 +11,8 @@ export async function login(url: string, { ca }: { ca?: string }): Promise<void>
   const token = (await readToken()).trim()
   if (token === '') throw usage('no token came on stdin', 'pipe it in: `sandtrail login URL < token-file`')
   // Kept as a whole path: commands are run anywhere.
-  const caFile = ca === undefined ? process.env.SANDTRAIL_CA_FILE || null : resolve(ca)
+  const given = ca ?? process.env.SANDTRAIL_CA_FILE
+  const caFile = given ? resolve(given) : null
   const api = new Api({ url, token, caFile })
   const { tenant } = await api.json<{ tenant: string }>('GET', '/v1/whoami')
   api.close()
