@@ -43,7 +43,9 @@ const tenants = await readTenants(adminUrl)
 // Makes the logins that are missing, so before the files are given away.
 const accounts = natsAccounts(keys, tenants)
 const keysDir = join(dir, 'keys')
-for (const path of [keysDir, ...readdirSync(keysDir).map((name) => join(keysDir, name))]) {
+// The authority's key is for this script alone: no service gets it.
+const given = readdirSync(keysDir).filter((name) => name !== 'ca.key')
+for (const path of [keysDir, ...given.map((name) => join(keysDir, name))]) {
   chownSync(path, CONTAINER_UID, CONTAINER_UID)
 }
 
