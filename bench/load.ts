@@ -84,7 +84,7 @@ export const benchLoad: Program = async (bench) => {
   }
 }
 
-/** `per` divides: a share of a core by a count gives what one costs. */
+/** What used most: `cpuBetween` was given a count for its time, so these are milliseconds of CPU for each sandbox. */
 function partsOf(shares: Map<string, number>): string {
   return [...shares]
     .sort(([, a], [, b]) => b - a)

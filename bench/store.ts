@@ -32,7 +32,7 @@ export async function openStore(): Promise<Store> {
   const dir = mkdtempSync(join(tmpdir(), 'sandtrail-bench-'))
   chmodSync(dir, 0o755)
   await migrate(url)
-  const db = openDatabase({ url: url, max: 32 })
+  const db = openDatabase({ url, max: 32 })
   const capacity = { cpuMillis: 1e9, memoryBytes: 1e12, diskBytes: 1e12 }
   await upsertWorker(db, { workerId: 'wk-1', incarnation: 'a', capacity, poolFreeBytes: 1, info: {} })
   return {

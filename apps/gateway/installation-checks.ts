@@ -22,7 +22,7 @@ const SKEW_MS_MAX = 10_000
 /** A busy second or two; the sequencer places more than this in one. */
 const LAG_EVENTS_MAX = 10_000
 const PENDING_MAX = 1_000
-/** The leader writes its heartbeat every 250 ms. */
+/** The leader writes its heartbeat every second, and another takes over after 3 s. */
 const LEADERLESS_MS = 10_000
 /** Five heartbeats: from then on a worker gets nothing new. */
 const UNHEARD_MS = 10_000

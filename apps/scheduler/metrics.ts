@@ -8,7 +8,7 @@ import { readBacklog } from '#libs/messaging'
 import type { Operations, Sample } from '#libs/service'
 import type { Scheduler } from './context.js'
 
-/** The leader writes its heartbeat every 250 ms, and another takes over after 3 s. */
+/** The leader writes its heartbeat every second, and another takes over after 3 s. */
 const LEADERLESS_MS = 10_000
 
 export function watchScheduler(

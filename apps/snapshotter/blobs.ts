@@ -22,7 +22,7 @@ export class Blobs {
     return signBlobUrl(this.baseUrl, sha256, new Date(Date.now() + URL_MS), this.key)
   }
 
-  /** @throws Rejected NOT_FOUND; SandtrailError UNAVAILABLE */
+  /** @throws Rejected NOT_FOUND; SandtrailError UNAVAILABLE, TLS_FAILED */
   async bytes(sha256: string): Promise<number> {
     let response: IncomingMessage
     try {

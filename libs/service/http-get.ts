@@ -1,4 +1,4 @@
-/** A request to the gateway from another service, with the authority of this installation. */
+/** A request to the gateway from a service, with the authority of this installation. */
 
 import { type IncomingMessage, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'

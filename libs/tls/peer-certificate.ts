@@ -18,7 +18,7 @@ const WITHIN_MS = 5_000
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 
 /**
- * The chain is not verified, and nothing is sent: whether the certificate is trusted is told by those who use it.
+ * The chain is not verified, and no secret is sent: whether the certificate is trusted is told by those who use it.
  *
  * @throws Error when nobody answers, or not by TLS
  */

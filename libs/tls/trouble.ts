@@ -35,7 +35,7 @@ const NO_TLS = [
 ] as const
 const WANTS_TLS = [
   'it is spoken to without TLS, and wants it',
-  'use an URL with TLS: https://, tls://, sslmode=verify-full',
+  'use a URL with TLS: https://, tls://, sslmode=verify-full',
 ] as const
 
 /** What only the text tells. */

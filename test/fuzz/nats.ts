@@ -180,7 +180,7 @@ export const natsCase: fc.Arbitrary<NatsCase> = fc.constantFrom(...messages).cha
   }),
 )
 
-/** Above it the client itself refuses: what the broker does with such is tried by `big messages`. */
+/** Above it the client itself refuses: the broker's limit (nats-config.ts), less room for what the protocol adds. */
 const MESSAGE_BYTES_MAX = 1024 ** 2 + 64 * 1024 - 1024
 let commands = 0
 

@@ -2,8 +2,7 @@
 
 import { Body, Controller, Delete, Get, Param, Post, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import type { Accepted } from '#libs/contract'
-import { parseBody } from '#libs/contract'
+import { type Accepted, parseBody } from '#libs/contract'
 import { sendCommand } from '../commands.js'
 import { Gateway } from '../gateway.js'
 import { findSandboxId } from '../lookup.js'
