@@ -6,7 +6,7 @@
  * every sandbox that it has as living is recorded as lost. The trail file at hand is kept under another name: it
  * proves what there was. It is replaced last, so that a restore which was cut off is simply done again.
  */
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import {
   chownSync,
   copyFileSync,
@@ -150,14 +150,16 @@ async function verify(databaseUrl, trailFile, publicKey) {
 function settle(layout, url, told) {
   const program = join(CLONE, 'dist', 'apps', 'scheduler', 'after-restore.js')
   const env = { PATH: process.env.PATH, SANDTRAIL_DATABASE_URL: url }
-  const stdio = /** @type {const} */ (['ignore', 'pipe', 'ignore'])
-  const said = execFileSync(process.execPath, [program, JSON.stringify(told)], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, JSON.stringify(told)], {
     env,
     encoding: 'utf8',
-    stdio,
   })
+  if (status !== 0)
+    throw new Error(
+      `what lived could not be recorded as lost: ${stderr.trim().slice(-2_000)}\nThe trail file here is as it was: mend the cause and do it again, a restore into an empty database`,
+    )
   console.log(
-    `${JSON.parse(said).ended} sandboxes that lived at position ${told.position} are recorded as lost`,
+    `${JSON.parse(stdout).ended} sandboxes that lived at position ${told.position} are recorded as lost`,
   )
   // Of the history that is gone: its events have positions that others will get.
   rmSync(layout.natsStore, { recursive: true, force: true })
