@@ -6,10 +6,12 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
-/// So much of a stream is taken the moment it comes.
+/// So much of a stream is taken the moment it comes: what most programs print in all, and all that a pipe holds unless it
+/// is made larger.
 const EAGER: u64 = 64 * 1024;
 /// After that a stream is left alone for so long after a read that emptied it: a program that prints much in small
-/// pieces is woken for a heap of them and not for each. The pipe holds what it writes meanwhile.
+/// pieces is woken for a heap of them and not for each. The pipe holds what it writes meanwhile: 256 KiB in each
+/// millisecond are 256 MiB/s, above what gVisor carries (60 measured).
 const REST: Duration = Duration::from_millis(1);
 /// What a stream may hold when memory is scarce, so that each still moves on.
 const PAGE: usize = 4096;

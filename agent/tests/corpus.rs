@@ -42,7 +42,11 @@ fn replay(name: &str, target: fn(&[u8])) {
         assert!(catch_unwind(|| target(&input)).is_ok(), "{}", file.display());
         for _ in 0..NEAR_MISSES {
             let changed = near_miss(&input, &mut seed);
-            assert!(catch_unwind(|| target(&changed)).is_ok(), "{}, changed to {changed:02x?}", file.display());
+            assert!(
+                catch_unwind(|| target(&changed)).is_ok(),
+                "{}, changed to {changed:02x?}",
+                file.display()
+            );
         }
     }
 }

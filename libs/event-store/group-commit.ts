@@ -10,9 +10,9 @@ import { type Prepared, type Written, write } from './write.js'
 
 /** Of one process: while one waits for the disk, the next is being sent. */
 const UNDER_WAY_MAX = 2
-/** A transaction that takes longer waits for a lock, and those that come after it must not wait with it. */
+/** A transaction of 32 takes some 10 ms. One that takes longer waits for a lock, and those after it must not wait too. */
 const PATIENCE_MS = 50
-/** All of them are held in memory, and each holds its locks for all. */
+/** As many as bench/append.ts sends at once; more would hold their locks longer and share no more of the wait. */
 const COMMANDS_MAX = 32
 const EVENTS_MAX = 256
 
