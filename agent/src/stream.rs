@@ -140,13 +140,17 @@ impl StdinBuffer {
     /// # Errors
     /// [`StreamError::OutOfRange`] for a gap, [`StreamError::Overrun`] past the limit.
     pub fn receive(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StreamError> {
+        // What the host sent before it heard of the end: not a byte of it is taken, so the next seems to leave a gap.
+        if self.closed {
+            return Ok(());
+        }
         let accepted = self.accepted();
         if offset > accepted {
             return Err(StreamError::OutOfRange);
         }
         let known = usize::try_from(accepted - offset).unwrap_or(usize::MAX);
         let fresh = bytes.get(known..).unwrap_or_default();
-        if self.closed || self.eof_at.is_some() {
+        if self.eof_at.is_some() {
             return Ok(());
         }
         if self.held.len() + fresh.len() > STDIN_WINDOW {
@@ -273,6 +277,16 @@ mod tests {
         let mut stdin = StdinBuffer::default();
         stdin.receive(0, &vec![0; STDIN_WINDOW]).unwrap();
         assert_eq!(stdin.receive(STDIN_WINDOW as u64, b"x"), Err(StreamError::Overrun));
+    }
+
+    #[test]
+    fn stdin_that_nobody_reads_swallows_what_was_under_way() {
+        let mut stdin = StdinBuffer::default();
+        stdin.receive(0, b"abc").unwrap();
+        stdin.close();
+        stdin.receive(3, b"def").unwrap();
+        stdin.receive(6, b"ghi").unwrap();
+        assert_eq!(stdin.state().accepted, 3);
     }
 
     #[test]

@@ -33,6 +33,8 @@ import { formatToken } from './token.js'
 
 export const WORKER = makeId('wk', 1, randomBytes(10))
 const TENANT = 'acme'
+/** For whoever wants a stream's version alone. */
+const NO_STATE = { initial: null, evolve: () => null }
 const HASH_KEY = randomBytes(32)
 
 export type DataPlaneHandler = (request: IncomingMessage, response: ServerResponse) => void
@@ -97,7 +99,7 @@ export async function startTestGateway(): Promise<TestGateway> {
   })
   const token = formatToken(await createToken(db.pool, { tenant: TENANT, name: 'test' }))
   const appendTo = async (stream: string, events: (SandboxEvent | ExecEvent)[]) => {
-    const version = (await load(db.pool, sandboxAggregate, stream)).version
+    const { version } = await load(db.pool, NO_STATE, stream)
     await append(
       db.pool,
       {
