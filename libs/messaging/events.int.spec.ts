@@ -158,6 +158,24 @@ test('a deleted EVENTS is made and filled again', async () => {
   )
 }, 30_000)
 
+test('a store that was lost, and published to before anybody looked, is made anew and filled from the start', async () => {
+  await wipe()
+  await ensureStreams(messaging)
+  const events = ledger(1, 20)
+  await publishEvents(messaging, events.slice(12))
+  const told: (bigint | null)[] = []
+  const republish = async (lastPosition: bigint | null) => {
+    told.push(lastPosition)
+    await publishEvents(messaging, events)
+  }
+  watches.push(await watchStreams(messaging, republish, OFTEN))
+  expect(told).toEqual([null])
+  const jsm = await managerOf(messaging)
+  const first = await jsm.streams.getMessage(EVENTS, { seq: 1 })
+  expect(first?.header.get(POSITION_HEADER)).toBe('1')
+  expect((await jsm.streams.info(EVENTS)).state.messages).toBe(20)
+}, 30_000)
+
 test('a store that lost its newest messages is filled from where it ends', async () => {
   await wipe()
   const events = ledger(1, 20)

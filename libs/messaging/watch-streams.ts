@@ -1,6 +1,6 @@
 /**
  * Notices when the broker has lost its store: after each reconnect and every few seconds it sees whether the streams
- * are there, and whether EVENTS is still the one that it was and no shorter.
+ * are there, and whether EVENTS is still the one that it was, no shorter, and whole from its beginning.
  */
 
 import type { StreamInfo } from '@nats-io/jetstream'
@@ -32,7 +32,14 @@ export async function watchStreams(
 
   const look = async () => {
     await ensureStreams(messaging)
-    const info = await infoOf(messaging)
+    let info = await infoOf(messaging)
+    if (info.created !== known?.created && (await lacksItsBeginning(messaging, info))) {
+      const message = 'the stream EVENTS was filled from the middle of the ledger: it is made anew'
+      messaging.log.warn({ created: info.created }, message)
+      await (await managerOf(messaging)).streams.delete(EVENTS)
+      await ensureStreams(messaging)
+      info = await infoOf(messaging)
+    }
     const seen = { created: info.created, lastSeq: info.state.last_seq }
     const lost = known ? seen.created !== known.created || seen.lastSeq < known.lastSeq : seen.lastSeq === 0
     if (lost) {
@@ -72,11 +79,25 @@ async function infoOf(messaging: Messaging): Promise<StreamInfo> {
   return jsm.streams.info(EVENTS)
 }
 
+/**
+ * Whether a store was lost and then published to, before anybody could say where to begin. What is missing cannot be put
+ * in front of what is there.
+ */
+async function lacksItsBeginning(messaging: Messaging, { state }: StreamInfo): Promise<boolean> {
+  // Its oldest messages go by age and size, and then its first sequence number is not 1 any more.
+  if (state.messages === 0 || state.first_seq !== 1) return false
+  const first = await positionAt(messaging, state.first_seq)
+  return first !== null && first > 1n
+}
+
 /** The position of the newest event in EVENTS; null when it holds none. */
-async function lastPosition(messaging: Messaging, info: StreamInfo): Promise<bigint | null> {
-  if (info.state.messages === 0) return null
+async function lastPosition(messaging: Messaging, { state }: StreamInfo): Promise<bigint | null> {
+  return state.messages === 0 ? null : positionAt(messaging, state.last_seq)
+}
+
+async function positionAt(messaging: Messaging, seq: number): Promise<bigint | null> {
   const jsm = await managerOf(messaging)
-  const message = await jsm.streams.getMessage(EVENTS, { seq: info.state.last_seq })
+  const message = await jsm.streams.getMessage(EVENTS, { seq })
   const position = message?.header.get(POSITION_HEADER)
   return position ? BigInt(position) : null
 }
