@@ -54,6 +54,7 @@ soak: build ## new seeds of the simulation, the main job and the fuzzers, S=seco
 	@$(MAKE) --no-print-directory fuzz S=$(or $(S),600)
 	@SOAK=1 scripts/test.sh hostile-guest
 	@$(NODE) --conditions=source --import tsx test/faults/main.ts $(or $(FAULTS),7200) $(SEED)
+	@$(NODE) --conditions=source --import tsx test/power-cut/main.ts $(or $(CUTS),5) $(SEED)
 
 package: build ## pack it for an installation without a clone (docs/install.md)
 	@$(NODE) scripts/pack.mjs
