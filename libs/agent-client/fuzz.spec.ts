@@ -9,11 +9,9 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { CONTROL, controlFrames, dataChannel, FrameReader, frameHeader, offsetBytes } from './frame.js'
-import { AgentSession, type Disconnection } from './index.js'
-import { MemorySpool, silent, TOKEN, until } from './testing.js'
+import { CONTROL, controlFrames, FrameReader } from './frame.js'
+import { dataFrame, HELLO, recordingSession, until } from './testing.js'
 
-const HELLO = { op: 'hello', protocol: 1, version: '0', token: TOKEN, boot: 'boot' }
 const OPEN = {
   handle: 1,
   pid: 5,
@@ -76,13 +74,7 @@ const data = fc
     fc.oneof(fc.nat(10), fc.maxSafeNat()),
     fc.uint8Array({ maxLength: 40 }),
   )
-  .map(([handle, stream, offset, bytes]) =>
-    Buffer.concat([
-      frameHeader(dataChannel(handle, stream as 0), 8 + bytes.length),
-      offsetBytes(offset),
-      Buffer.from(bytes),
-    ]),
-  )
+  .map(([handle, stream, offset, bytes]) => dataFrame(handle, stream as 0, offset, bytes))
 const bytes = fc.uint8Array({ maxLength: 40 }).map((some) => Buffer.from(some))
 const talk = fc.array(
   fc.oneof(
@@ -103,17 +95,7 @@ test('whatever an agent says costs it at most its stream', async () => {
         fc.array(fc.nat(200), { maxLength: 6 }),
         fc.boolean(),
         async (said, cuts, isGreeted) => {
-          const spool = new MemorySpool()
-          const losses: Disconnection[] = []
-          const exits: string[] = []
-          const session = new AgentSession({
-            socketPath: path,
-            token: TOKEN,
-            sink: spool,
-            onExit: (execId) => void exits.push(execId),
-            onDisconnected: (reason) => losses.push(reason),
-            log: silent,
-          })
+          const { session, spool, losses, exits } = recordingSession(path)
           await session.start()
           try {
             const hostile = await dial(path)

@@ -17,7 +17,7 @@ import {
   STDOUT,
 } from './frame.js'
 import { type AgentExit, AgentSession, type Disconnection, OUTPUT_WINDOW } from './index.js'
-import { MemorySpool, silent, TOKEN, until } from './testing.js'
+import { dataFrame, HELLO, type MemorySpool, recordingSession, silent, TOKEN, until } from './testing.js'
 
 /** An agent in name only. */
 class Peer {
@@ -49,9 +49,7 @@ class Peer {
   }
 
   data(handle: number, stream: 0 | 1 | 2, offset: number, bytes: Buffer): void {
-    this.write(
-      Buffer.concat([frameHeader(dataChannel(handle, stream), 8 + bytes.length), offsetBytes(offset), bytes]),
-    )
+    this.write(dataFrame(handle, stream, offset, bytes))
   }
 
   write(bytes: Buffer): void {
@@ -64,7 +62,6 @@ class Peer {
   }
 }
 
-const HELLO = { op: 'hello', protocol: 1, version: '0', token: TOKEN, boot: 'boot' }
 const EXIT: AgentExit = {
   code: 0,
   signal: null,
@@ -96,17 +93,7 @@ let exits: string[]
 beforeEach(async () => {
   dir = mkdtempSync('/tmp/sandtrail-hostile-')
   path = join(dir, 'agent.sock')
-  spool = new MemorySpool()
-  losses = []
-  exits = []
-  session = new AgentSession({
-    socketPath: path,
-    token: TOKEN,
-    sink: spool,
-    onExit: (execId) => void exits.push(execId),
-    onDisconnected: (reason) => losses.push(reason),
-    log: silent,
-  })
+  ;({ session, spool, losses, exits } = recordingSession(path))
   await session.start()
   await session.start()
 })

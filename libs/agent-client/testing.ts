@@ -5,10 +5,12 @@ import { createHash, type Hash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { dataChannel, frameHeader, offsetBytes, type StreamNumber } from './frame.js'
 import type {
   AgentExit,
   AgentLog,
   AgentSessionOptions,
+  Disconnection,
   ExecRequest,
   OutputSink,
   OutputStreamName,
@@ -77,6 +79,34 @@ export class MemorySpool implements OutputSink {
   sha256(execId: string, stream: OutputStreamName = 'stdout'): string {
     return this.of(execId)[stream].hash.copy().digest('hex')
   }
+}
+
+/** What an agent says first. */
+export const HELLO = { op: 'hello', protocol: 1, version: '0', token: TOKEN, boot: 'boot' }
+
+/** A session whose agent the test plays, and all that it tells. */
+export function recordingSession(socketPath: string) {
+  const spool = new MemorySpool()
+  const losses: Disconnection[] = []
+  const exits: string[] = []
+  const session = new AgentSession({
+    socketPath,
+    token: TOKEN,
+    sink: spool,
+    onExit: (execId) => void exits.push(execId),
+    onDisconnected: (reason) => losses.push(reason),
+    log: silent,
+  })
+  return { session, spool, losses, exits }
+}
+
+/** One frame of an exec's data. */
+export function dataFrame(handle: number, stream: StreamNumber, offset: number, bytes: Uint8Array): Buffer {
+  return Buffer.concat([
+    frameHeader(dataChannel(handle, stream), 8 + bytes.length),
+    offsetBytes(offset),
+    bytes,
+  ])
 }
 
 /** Resolves when `check` holds; looks every few milliseconds. @throws when it does not within 30 s. */
