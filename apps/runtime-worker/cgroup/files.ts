@@ -1,6 +1,6 @@
-/** Reading and removing directories that may go away meanwhile. */
+/** Reading and removing cgroups' files and directories, which may go away meanwhile. */
 
-import { type Dirent, readdirSync, rmdirSync } from 'node:fs'
+import { type Dirent, readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** Undefined when the cgroup, or the file in it, is not there. */
@@ -11,6 +11,18 @@ export function unlessAbsent<T>(call: () => T): T | undefined {
     if (!['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
     return undefined
   }
+}
+
+/** Pids in a `cgroup.procs`; none when it is not there. */
+export function pidsIn(path: string): number[] {
+  const text = unlessAbsent(() => readFileSync(path, 'latin1')) ?? ''
+  return text.split('\n').filter(Boolean).map(Number)
+}
+
+/** The count of kills in the text of an event file; the same line in both versions. */
+export function oomKillsIn(path: string): number {
+  const text = unlessAbsent(() => readFileSync(path, 'latin1')) ?? ''
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
 }
 
 export function directoriesIn(path: string): string[] {

@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { until } from '../host/wait.js'
-import { directoriesIn, removeTree, tryRemove, unlessAbsent } from './files.js'
+import { directoriesIn, pidsIn, removeTree, tryRemove, unlessAbsent } from './files.js'
 import { type CgroupLimits, CPU_PERIOD_US, type CpuLimits } from './limits.js'
 
 /** A process outside of any cgroup weighs so much. */
@@ -98,28 +98,14 @@ export function joinFile(name: string): string {
   return join(rootOf('freezer'), name, 'cgroup.procs')
 }
 
-/** Pids in the cgroup, runsc's own included; empty when there is no such cgroup. */
-export function processesOf(name: string): number[] {
-  const text = unlessAbsent(() => readFileSync(joinFile(name), 'latin1')) ?? ''
-  return text.split('\n').filter(Boolean).map(Number)
-}
-
-/**
- * SIGKILL for all of it until it is empty. What cannot die (a process in an uninterruptible wait) is left.
- *
- * @returns whether it is empty
- */
-export async function killCgroup(name: string, timeoutMs: number): Promise<boolean> {
-  return until(() => killOnce(name), { timeoutMs })
-}
-
-async function killOnce(name: string): Promise<boolean> {
-  if (processesOf(name).length === 0) return true
+/** SIGKILL for all of it. @returns whether it is empty now */
+export async function killOnce(name: string): Promise<boolean> {
+  if (pidsIn(joinFile(name)).length === 0) return true
   const state = join(rootOf('freezer'), name, 'freezer.state')
   const isFrozen = () => unlessAbsent(() => readFileSync(state, 'latin1'))?.startsWith('FROZEN') ?? true
   unlessAbsent(() => writeFileSync(state, 'FROZEN'))
   await until(isFrozen, { timeoutMs: FREEZE_MS_MAX, everyMs: 1 })
-  for (const pid of processesOf(name)) {
+  for (const pid of pidsIn(joinFile(name))) {
     try {
       process.kill(pid, 'SIGKILL')
     } catch (error) {
@@ -127,24 +113,16 @@ async function killOnce(name: string): Promise<boolean> {
     }
   }
   unlessAbsent(() => writeFileSync(state, 'THAWED'))
-  return processesOf(name).length === 0
+  return pidsIn(joinFile(name)).length === 0
 }
 
-/** How often the kernel killed in this cgroup for want of memory; 0 when it is gone. Read it before the removal. */
-export function oomKillsOf(name: string): number {
-  const file = join(rootOf('memory'), name, 'memory.oom_control')
-  const text = unlessAbsent(() => readFileSync(file, 'latin1')) ?? ''
-  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
+/** Where the kernel counts what it killed for want of memory. */
+export function oomFile(name: string): string {
+  return join(rootOf('memory'), name, 'memory.oom_control')
 }
 
-/** Kills all of it and removes it, and its parent when that was the last one in it. Idempotent. @returns whether it is gone */
-export async function endCgroup(name: string, timeoutMs: number): Promise<boolean> {
-  // Again and again: a process that is just exiting, or joining, keeps a directory from going.
-  const isGone = async () => (await killOnce(name)) && removeCgroup(name)
-  return until(isGone, { timeoutMs })
-}
-
-function removeCgroup(name: string): boolean {
+/** Removes it, and its parent when that was the last one in it. @returns whether it is gone */
+export function removeCgroup(name: string): boolean {
   for (const root of roots()) {
     removeTree(join(root, name))
     tryRemove(join(root, dirname(name)))

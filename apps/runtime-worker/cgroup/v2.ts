@@ -8,7 +8,6 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { SandtrailError } from '#libs/domain'
-import { until } from '../host/wait.js'
 import { directoriesIn, removeTree, tryRemove, unlessAbsent } from './files.js'
 import { type CgroupLimits, CPU_PERIOD_US, type CpuLimits } from './limits.js'
 
@@ -91,22 +90,8 @@ export function joinFile(name: string): string {
   return join(root(), name, 'cgroup.procs')
 }
 
-/** Pids in the cgroup, runsc's own included; empty when there is no such cgroup. */
-export function processesOf(name: string): number[] {
-  const text = unlessAbsent(() => readFileSync(joinFile(name), 'latin1')) ?? ''
-  return text.split('\n').filter(Boolean).map(Number)
-}
-
-/**
- * SIGKILL for all of it until it is empty. What cannot die (a process in an uninterruptible wait) is left.
- *
- * @returns whether it is empty
- */
-export async function killCgroup(name: string, timeoutMs: number): Promise<boolean> {
-  return until(() => killOnce(name), { timeoutMs })
-}
-
-async function killOnce(name: string): Promise<boolean> {
+/** SIGKILL for all of it. @returns whether it is empty now */
+export async function killOnce(name: string): Promise<boolean> {
   if (isEmpty(name)) return true
   unlessAbsent(() => set(name, 'cgroup.kill', 1)) // Forks included, in one step.
   return isEmpty(name)
@@ -118,20 +103,13 @@ function isEmpty(name: string): boolean {
   return events === undefined || /^populated 0$/m.test(events)
 }
 
-/** How often the kernel killed in this cgroup for want of memory; 0 when it is gone. Read it before the removal. */
-export function oomKillsOf(name: string): number {
-  const text = unlessAbsent(() => readFileSync(join(root(), name, 'memory.events'), 'latin1')) ?? ''
-  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
+/** Where the kernel counts what it killed for want of memory. */
+export function oomFile(name: string): string {
+  return join(root(), name, 'memory.events')
 }
 
-/** Kills all of it and removes it, and its parent when that was the last one in it. Idempotent. @returns whether it is gone */
-export async function endCgroup(name: string, timeoutMs: number): Promise<boolean> {
-  // Again and again: a process that is just exiting, or joining, keeps a directory from going.
-  const isGone = async () => (await killOnce(name)) && removeCgroup(name)
-  return until(isGone, { timeoutMs })
-}
-
-function removeCgroup(name: string): boolean {
+/** Removes it, and its parent when that was the last one in it. @returns whether it is gone */
+export function removeCgroup(name: string): boolean {
   removeTree(join(root(), name))
   tryRemove(join(root(), dirname(name)))
   return !cgroupExists(name)
