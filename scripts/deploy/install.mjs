@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ensureCertificates, installPair } from '../system/certificates.mjs'
+import { prepareSchema, withLogin } from '../system/database.mjs'
 import { ensureKeys } from '../system/keys.mjs'
 import { servicesOf } from '../system/services.mjs'
 import { natsAccounts, readTenants } from '../system/tenants.mjs'
@@ -37,10 +38,7 @@ export async function install(layout, adminUrl, options) {
     await ensureCertificates(layout.key, (options.tls ?? '').split(',').filter(Boolean))
   }
   const keys = await ensureKeys(etc, 1)
-  const { ensureLogin, migrate } = await import('#migrations')
-  await migrate(adminUrl)
-  await ensureLogin(adminUrl, { ...keys.service, role: 'service' })
-  await ensureLogin(adminUrl, { ...keys.auditor, role: 'auditor' })
+  await prepareSchema(adminUrl, keys)
 
   const natsPort = Number(options['nats-port'] ?? 4222)
   const { renderNatsConfig } = await import('#libs/messaging')
@@ -142,12 +140,4 @@ function makeDirs({ etc, state, natsStore }, { uid, gid }) {
     chownSync(path, uid, gid)
   }
   mkdirSync(join(state, 'worker'), { recursive: true, mode: 0o700 })
-}
-
-/** @param {string} url @param {import('../system/keys.mjs').Login} login */
-function withLogin(url, { user, password }) {
-  const other = new URL(url)
-  other.username = user
-  other.password = password
-  return other.href
 }

@@ -15,6 +15,7 @@
 import { chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { ensureCertificates } from '../system/certificates.mjs'
+import { prepareSchema, withLogin } from '../system/database.mjs'
 import { ensureKeys } from '../system/keys.mjs'
 import { natsAccounts, readTenants } from '../system/tenants.mjs'
 
@@ -34,10 +35,7 @@ mkdirSync(dir, { recursive: true, mode: 0o700 })
 const keys = await ensureKeys(dir, Number(workers))
 const brokers = ['nats-1', 'nats-2', 'nats-3']
 await ensureCertificates(keys.path, [...brokers, ...hosts])
-const { ensureLogin, migrate } = await import('#migrations')
-await migrate(adminUrl)
-await ensureLogin(adminUrl, { ...keys.service, role: 'service' })
-await ensureLogin(adminUrl, { ...keys.auditor, role: 'auditor' })
+await prepareSchema(adminUrl, keys)
 
 const tenants = await readTenants(adminUrl)
 // Makes the logins that are missing, so before the files are given away.
@@ -65,9 +63,7 @@ for (const name of brokers) {
   write(`${name}.conf`, renderNatsConfig({ ...at, ...accounts }))
 }
 
-const databaseUrl = new URL(adminUrl)
-databaseUrl.username = keys.service.user
-databaseUrl.password = keys.service.password
+const databaseUrl = new URL(withLogin(adminUrl, keys.service))
 // A path of this host: in the containers SANDTRAIL_CA_FILE takes its place.
 databaseUrl.searchParams.delete('sslrootcert')
 write(

@@ -20,16 +20,32 @@ export async function openDatabase(dir, { log, service, auditor, certificates, s
   if (existing.length === 0) await query(server, `create database ${name}`)
   const adminUrl = withDatabase(server, name)
 
+  // Roles belong to the whole server, which other systems may share: so they carry the system's id.
+  const own = (/** @type {import('./keys.mjs').Login} */ login) => ({
+    ...login,
+    user: `${login.user}_${systemId(dir)}`,
+  })
+  const logins = { service: own(service), auditor: own(auditor) }
+  await prepareSchema(adminUrl, logins)
+  return {
+    adminUrl,
+    serviceUrl: withLogin(adminUrl, logins.service),
+    auditorUrl: withLogin(adminUrl, logins.auditor),
+    ownServer: serverUrl !== undefined || EXTERNAL === undefined,
+  }
+}
+
+/**
+ * The schema of this release, and who may use it.
+ *
+ * @param {string} adminUrl of the database's owner or a superuser
+ * @param {{ service: import('./keys.mjs').Login, auditor: import('./keys.mjs').Login }} logins
+ */
+export async function prepareSchema(adminUrl, { service, auditor }) {
   const { ensureLogin, migrate } = await import('#migrations')
   await migrate(adminUrl)
-  // Roles belong to the whole server, which other systems may share: so they carry the system's id.
-  const logins = /** @type {const} */ ([
-    ['service', { ...service, user: `${service.user}_${systemId(dir)}` }],
-    ['auditor', { ...auditor, user: `${auditor.user}_${systemId(dir)}` }],
-  ])
-  for (const [role, login] of logins) await ensureLogin(adminUrl, { ...login, role })
-  const [serviceUrl = '', auditorUrl = ''] = logins.map(([, login]) => withLogin(adminUrl, login))
-  return { adminUrl, serviceUrl, auditorUrl, ownServer: serverUrl !== undefined || EXTERNAL === undefined }
+  await ensureLogin(adminUrl, { ...service, role: 'service' })
+  await ensureLogin(adminUrl, { ...auditor, role: 'auditor' })
 }
 
 /** On a server of others, takes away what `openDatabase` made there. @param {string} dir */
@@ -45,7 +61,7 @@ const databaseName = (/** @type {string} */ dir) =>
   EXTERNAL === undefined ? 'sandtrail' : `sandtrail_${systemId(dir)}`
 
 /** @param {string} url @param {import('./keys.mjs').Login} login */
-function withLogin(url, { user, password }) {
+export function withLogin(url, { user, password }) {
   const other = new URL(url)
   other.username = user
   other.password = password
