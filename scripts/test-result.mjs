@@ -1,6 +1,6 @@
 /**
  * test-result.mjs DIR: names the failures of the result files in DIR and prints `N passed, N failed` as the last line.
- * Fails when a test failed, when a phase left no result, and when nothing ran at all.
+ * Fails when a test or a step (a line each in DIR/failed-steps) failed, and when nothing ran at all.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,6 +20,14 @@ for (const file of readdirSync(dir).filter((name) => name.endsWith('.json'))) {
       .map((/** @type {any} */ each) => each.fullName)
     for (const name of names.length > 0 ? names : ['(did not load)'])
       console.log(`failed: ${suite.name}: ${name}`)
+  }
+}
+
+const steps = join(dir, 'failed-steps')
+if (existsSync(steps)) {
+  for (const step of readFileSync(steps, 'utf8').trim().split('\n')) {
+    total.failed += 1
+    console.log(`failed: ${step}`)
   }
 }
 

@@ -8,7 +8,9 @@ scripts/setup.sh
 export PATH=$PWD/.tools/node/bin:$PATH
 
 results=$PWD/.sandtrail/test
-failed=0
+
+# step_failed NAME: what is no test; the last line counts it as one that failed.
+step_failed() { echo "$1" >>"$results/failed-steps"; }
 
 # What only the tests need, so set-up does not bring it.
 debian_package() {
@@ -32,12 +34,12 @@ jest() { # jest PHASE ARGS...: results go to PHASE.json; a run that hangs is end
   shift
   run_jest "$phase" --passWithNoTests "$@" && return
   local first=$results/$phase.json again=$results/again-$phase
-  [[ -e $first ]] || { failed=1; return; }
+  [[ -e $first ]] || { step_failed "$phase tests"; return; }
   mapfile -t files < <(node scripts/second-run.mjs list "$first")
-  [[ ${#files[@]} -gt 0 ]] || { failed=1; return; }
+  [[ ${#files[@]} -gt 0 ]] || { step_failed "$phase tests"; return; }
   say "${#files[@]} files of $phase failed: once more, alone"
   run_jest "again-$phase" --runInBand --runTestsByPath "${files[@]}" || true
-  [[ -e $again.json ]] && node scripts/second-run.mjs merge "$first" "$again.json" || failed=1
+  [[ ! -e $again.json ]] || node scripts/second-run.mjs merge "$first" "$again.json" || true
   rm -f "$again.json"
 }
 
@@ -53,27 +55,26 @@ rm -rf "$results"
 mkdir -p "$results"
 
 if [[ -n ${1:-} ]]; then
-  scripts/build.sh || failed=1
+  scripts/build.sh || step_failed build
   jest pattern --runInBand "$1"
 else
   say checks
-  scripts/check.sh || failed=1
+  scripts/check.sh || step_failed checks
   say build
-  scripts/build.sh || failed=1
+  scripts/build.sh || step_failed build
   if [[ -e agent/Cargo.toml ]]; then
     say agent
-    (cd agent && cargo test 2>&1) | tee "$results/cargo.log" || failed=1
+    (cd agent && cargo test 2>&1) | tee "$results/cargo.log" || step_failed agent
   fi
   say unit tests
-  need_systemd_analyze || failed=1
+  need_systemd_analyze || step_failed systemd-analyze
   jest unit --maxWorkers=2 --testPathIgnorePatterns /node_modules/ '\.int\.spec\.ts$' '\.e2e\.spec\.ts$'
   say integration tests: real Postgres, NATS, btrfs, runsc
   jest int --maxWorkers=2 '\.int\.spec\.ts$'
   say end to end: the whole system
-  need_python_venv || failed=1
+  need_python_venv || step_failed python3-venv
   jest e2e --runInBand '\.e2e\.spec\.ts$'
 fi
 
 say result
-node scripts/test-result.mjs "$results" || failed=1
-exit $failed
+node scripts/test-result.mjs "$results"

@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # PID 1 of the guest's initrd. From the kernel's command line: DATA, where the second disk goes; CGROUP=2, mount cgroup2.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc

@@ -29,8 +29,8 @@ export interface World {
   hostNetns: string
   /** Everything that the listeners told. */
   lines: readonly string[]
-  /** `local address <- remote address` of each connection that a listener of the world accepted. */
-  accepted(): string[]
+  /** `local address <- remote address` of each connection that a listener accepted at one of `addresses`, as far as told. */
+  accepted(...addresses: string[]): string[]
   remove(): Promise<void>
 }
 
@@ -107,7 +107,10 @@ export async function makeWorld(): Promise<World> {
   return {
     hostNetns: host,
     lines,
-    accepted: () => lines.filter((line) => line.includes('<-') && !line.includes(' said ')),
+    accepted: (...addresses) =>
+      lines.filter(
+        (line) => !line.includes(' said ') && addresses.some((address) => line.startsWith(`${address} <- `)),
+      ),
     async remove() {
       for (const child of children) await end(child)
       await deleteNetns(host)
