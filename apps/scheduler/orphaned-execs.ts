@@ -10,6 +10,7 @@ import type { Scheduler } from './context.js'
 import { followExec, type OpenExec, openExecsOf } from './open-execs.js'
 import { loadExec } from './resolve.js'
 import { systemCommand } from './system-command.js'
+import { execStartTimer } from './timers.js'
 
 const FOLLOWED = [
   'ExecRequested',
@@ -54,7 +55,10 @@ async function endOrphan(
     return {
       outcome: { execId },
       writes: [{ stream: execId, expectedVersion: version, events: record(events) }],
-      ...(events.length > 0 && { execSlot: { action: 'release' as const, execId } }),
+      ...(events.length > 0 && {
+        execSlot: { action: 'release' as const, execId },
+        timers: { cancel: [execStartTimer(execId).key] },
+      }),
     }
   })
 }

@@ -25,7 +25,7 @@ export interface OrdealOptions {
   say?: (line: string) => void
 }
 
-/** Half-done things have deadlines of a minute; an exec's start has 90 s. */
+/** Heartbeats set right within seconds what a fault broke; the deadlines behind them (a start's is 5 minutes) are not waited for. */
 const DRAIN_MS = 180_000
 
 export class Ordeal {

@@ -8,6 +8,7 @@
 import { type Aggregate, type Decided, knownFrom, type PastEvent, type Transition } from '../aggregate.js'
 import { Rejected } from '../errors.js'
 import type { SandboxId } from '../ids.js'
+import { START_DEADLINE_MS } from '../sandbox/index.js'
 
 export interface ExecSpec {
   sandboxId: SandboxId
@@ -53,8 +54,8 @@ export type ExecEvent =
 
 export const EXEC_TERMINAL_EVENTS = ['ExecExited', 'ExecFailed', 'ExecLost'] as const
 
-/** How long after its acceptance an exec may still start: a sandbox that is starting has 60 s for itself. */
-export const EXEC_START_BY_MS = 90_000
+/** How long after its acceptance an exec may still start: it may have to wait for all of its sandbox's own start. */
+export const EXEC_START_BY_MS = START_DEADLINE_MS + 30_000
 
 export type ExecStatus = 'absent' | 'requested' | 'running' | 'ended'
 

@@ -55,7 +55,10 @@ export const SANDBOX_LIMITS = {
   timeoutMsMax: 24 * 3_600_000,
 } as const
 
-/** A placed sandbox that has not started by then is told to stop: a cold start takes about 0.2 s here. */
-export const START_DEADLINE_MS = 60_000
+/**
+ * A placed sandbox that has not started by then is told to stop. A start takes below half a second; the rest is for its
+ * turn on a busy worker, which makes a few at a time: one that waits is queued, not failing.
+ */
+export const START_DEADLINE_MS = 300_000
 /** How long a stop may take before it is asked for again; the worker kills after 10 s. */
 export const STOP_DEADLINE_MS = 30_000
