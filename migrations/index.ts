@@ -13,6 +13,7 @@ import { ExecLookups1790000000050 } from './50-exec-lookups.js'
 import { Catalog1790000000100 } from './100-catalog.js'
 import { Tenants1790000000200 } from './200-tenants.js'
 import { ExecSlots1790000000210 } from './210-exec-slots.js'
+import { AppsOfSandboxes1790000000300 } from './300-apps-of-sandboxes.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -29,6 +30,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   Catalog1790000000100,
   Tenants1790000000200,
   ExecSlots1790000000210,
+  AppsOfSandboxes1790000000300,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

@@ -96,6 +96,7 @@ afterAll(async () => {
 /** A good body of each route that takes one. A route that is missing here fails. */
 const BODIES: Record<string, object> = {
   'POST /v1/sandboxes/{sandbox}/execs': { argv: ['true'] },
+  'POST /v1/sandboxes/{sandbox}/resize': { rows: 10, cols: 10 },
   'POST /v1/execs/{exec}/signal': { signal: 9 },
   'POST /v1/execs/{exec}/resize': { rows: 10, cols: 10 },
   'POST /v1/volumes/{volume}/commit': { sandbox: 'sandbox' },

@@ -22,6 +22,7 @@ export interface SandboxFlags {
   disk?: number
   network: 'none' | 'open'
   name?: string
+  app?: string
   tag: string[]
   workdir?: string
   user?: string
@@ -89,6 +90,7 @@ function addSandboxCommands(program: Command): void {
     .addOption(repeatable('--state <state>', 'starting, running, stopping or ended'))
     .addOption(repeatable('--tag <K=V>', 'with this tag'))
     .option('--name <name>', 'with this name')
+    .option('--app <app>', 'of this app (ap-…)')
     .option('-n, --limit <count>', 'at most so many', Number, 1000)
     .addOption(output())
     .action(async (flags) => (await import('./commands/ps.js')).ps(flags))
@@ -368,6 +370,7 @@ function withSandboxFlags(command: Command): Command {
     .option('--disk <size>', 'disk that is reserved (default 1g); not a limit', parseSize)
     .addOption(new Option('--network <network>', 'none or open').choices(['none', 'open']).default('none'))
     .option('--name <name>', 'unique among the living ones')
+    .option('--app <app>', 'the app (ap-…) that it belongs to: its name is unique there')
     .addOption(repeatable('--tag <K=V>', 'a tag'))
     .option('-w, --workdir <path>', 'directory of the main command')
     .option('-u, --user <user>', 'user of the main command')
@@ -405,6 +408,7 @@ export function sandboxBody(flags: SandboxFlags, environment: NodeJS.ProcessEnv)
     volumes: flags.volume.map(parseVolume),
     name: flags.name ?? null,
     tags: parseTags(flags.tag),
+    appId: flags.app ?? null,
   }
 }
 

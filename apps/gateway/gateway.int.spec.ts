@@ -412,6 +412,45 @@ describe('execs', () => {
     expect(await response.json()).toEqual({ acceptedTo: 600_005 })
   })
 
+  test('stdin and size of a main process go to the worker once the sandbox has started', async () => {
+    const pty = { rows: 24, cols: 80 }
+    const appId = `ap-${'0'.repeat(26)}`
+    const id = await create({ command: ['sh'], stdin: 'open', pty, appId })
+    expect((await gateway.ask('GET', `/v1/sandboxes/${id}`)).body).toMatchObject({
+      appId,
+      stdin: 'open',
+      pty,
+    })
+    const asked: string[] = []
+    gateway.serve((request, response) => {
+      asked.push(`${request.method} ${request.url}`)
+      request.resume()
+      request.on('end', () => response.end(JSON.stringify({ acceptedTo: 5 })))
+    })
+    const writing = fetch(new URL(`/v1/sandboxes/${id}/stdin?eof=1`, gateway.url), {
+      method: 'PUT',
+      body: 'hello',
+      headers: { authorization: `Bearer ${gateway.token}`, 'content-type': 'application/octet-stream' },
+    })
+    const resizing = gateway.ask('POST', `/v1/sandboxes/${id}/resize`, { rows: 50, cols: 132 })
+    await gateway.sandboxEvents(id, [started])
+    expect(await (await writing).json()).toEqual({ acceptedTo: 5 })
+    expect((await resizing).status).toBe(200)
+    expect(asked.sort()).toEqual([
+      `POST /v1/sandboxes/${id}/execs/main/resize`,
+      `PUT /v1/sandboxes/${id}/execs/main/stdin?offset=0&eof=1`,
+    ])
+  })
+
+  test('a main process without an open stdin, or without a terminal, is told of', async () => {
+    const id = await create({ command: ['sh'] })
+    const refused = { status: 400, body: { error: { code: 'INVALID_ARGUMENT' } } }
+    const bytes = { 'content-type': 'application/octet-stream' }
+    expect(await gateway.ask('PUT', `/v1/sandboxes/${id}/stdin`, undefined, bytes)).toMatchObject(refused)
+    const size = { rows: 50, cols: 132 }
+    expect(await gateway.ask('POST', `/v1/sandboxes/${id}/resize`, size)).toMatchObject(refused)
+  })
+
   test('the end of stdin goes there without a byte', async () => {
     const execId = await exec(await create(), { stdin: 'open' })
     gateway.serve((request, response) => {

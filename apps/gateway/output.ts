@@ -42,6 +42,17 @@ interface Process {
   exec: string
 }
 
+type Placement = Process & { workerId: string }
+
+/** Bytes for a process, from an offset of its stdin on. */
+export interface StdinChunk {
+  offset: number
+  /** Nothing comes after them. */
+  eof: boolean
+  body: Readable
+  signal?: AbortSignal
+}
+
 /** What it means that a worker does not know a process: it will, it wrote nothing so far, it never wrote anything. */
 type Unknown = 'ask-again' | 'nothing-yet' | 'nothing'
 
@@ -136,23 +147,76 @@ function isUnknown(error: unknown): boolean {
 export async function writeStdin(
   gateway: Gateway,
   exec: ExecView,
-  input: { offset: number; eof: boolean; body: Readable; signal?: AbortSignal },
+  input: StdinChunk,
 ): Promise<{ acceptedTo: number }> {
   if (exec.stdin !== 'open') {
     throw new Rejected('INVALID_ARGUMENT', `exec ${exec.execId} was started without an open stdin`, {
       hint: 'start it with "stdin": "open"',
     })
   }
-  const query = new URLSearchParams({ offset: String(input.offset), eof: input.eof ? '1' : '0' })
-  const answer = await gateway.dataPlane.send({
-    ...(await placeOf(gateway, exec)),
+  return await sendStdin(gateway, await placeOf(gateway, exec), input)
+}
+
+async function sendStdin(
+  { dataPlane }: Gateway,
+  { workerId, sandboxId, exec }: Placement,
+  { offset, eof, body, signal }: StdinChunk,
+): Promise<{ acceptedTo: number }> {
+  const query = new URLSearchParams({ offset: String(offset), eof: eof ? '1' : '0' })
+  const answer = await dataPlane.send({
+    workerId,
+    sandboxId,
     method: 'PUT',
-    path: `${DATA_PLANE.stdin(exec.sandboxId, exec.execId)}?${query}`,
+    path: `${DATA_PLANE.stdin(sandboxId, exec)}?${query}`,
     contentType: 'application/octet-stream',
-    body: input.body,
-    signal: input.signal,
+    body,
+    signal,
   })
   return await readShort(answer)
+}
+
+/** Sends bytes to the stdin of the sandbox's main process, also of one that still starts. */
+export async function writeMainStdin(
+  gateway: Gateway,
+  sandbox: SandboxView,
+  input: StdinChunk,
+): Promise<{ acceptedTo: number }> {
+  const { sandboxId } = sandbox
+  if (sandbox.command === null || sandbox.stdin !== 'open') {
+    throw new Rejected('INVALID_ARGUMENT', `sandbox ${sandboxId} has no main process with an open stdin`, {
+      hint: 'create it with a command and "stdin": "open"',
+    })
+  }
+  await untilMainStarted(gateway, sandbox, input.signal)
+  return await sendStdin(gateway, placeOfMain(sandbox), input)
+}
+
+/** Tells the main process's terminal its new size. */
+export async function resizeMain(
+  gateway: Gateway,
+  sandbox: SandboxView,
+  size: { rows: number; cols: number },
+): Promise<void> {
+  if (sandbox.command === null || sandbox.pty === null) {
+    throw new Rejected('INVALID_ARGUMENT', `the main process of ${sandbox.sandboxId} has no terminal`)
+  }
+  await untilMainStarted(gateway, sandbox)
+  await sendSize(gateway, placeOfMain(sandbox), size)
+}
+
+/** Its worker does not know the main process before. What comes of one that has ended, the worker says. */
+async function untilMainStarted(
+  { waiter }: Gateway,
+  { sandboxId, startedAt, endedAt }: SandboxView,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (startedAt !== null || endedAt !== null) return
+  const events = ['SandboxStarted', ...SANDBOX_TERMINAL_EVENTS]
+  await waiter.until(sandboxId, events, { timeoutMs: KNOWN_MS_MAX, signal })
+}
+
+function placeOfMain(sandbox: SandboxView): Placement {
+  return { workerId: workerOf(sandbox), sandboxId: sandbox.sandboxId, exec: MAIN_EXEC }
 }
 
 /** Tells an exec's terminal its new size. */
@@ -162,10 +226,19 @@ export async function resizeExec(
   size: { rows: number; cols: number },
 ): Promise<void> {
   if (exec.pty === null) throw new Rejected('INVALID_ARGUMENT', `exec ${exec.execId} has no terminal`)
-  const answer = await gateway.dataPlane.send({
-    ...(await placeOf(gateway, exec)),
+  await sendSize(gateway, await placeOf(gateway, exec), size)
+}
+
+async function sendSize(
+  { dataPlane }: Gateway,
+  { workerId, sandboxId, exec }: Placement,
+  size: { rows: number; cols: number },
+): Promise<void> {
+  const answer = await dataPlane.send({
+    workerId,
+    sandboxId,
     method: 'POST',
-    path: DATA_PLANE.resize(exec.sandboxId, exec.execId),
+    path: DATA_PLANE.resize(sandboxId, exec),
     contentType: 'application/json',
     body: Buffer.from(JSON.stringify(size)),
   })
@@ -180,14 +253,15 @@ const FIND_WORKER = `
   limit 1
 `
 
-async function placeOf(gateway: Gateway, exec: ExecView): Promise<{ workerId: string; sandboxId: string }> {
+async function placeOf(gateway: Gateway, exec: ExecView): Promise<Placement> {
   const { sandboxId } = exec
   const { rows } = await gateway.db.query<{ worker_id: string }>({
     name: 'find-worker',
     text: FIND_WORKER,
     values: [sandboxId],
   })
-  return { workerId: workerOf({ sandboxId, workerId: rows[0]?.worker_id ?? null }), sandboxId }
+  const workerId = workerOf({ sandboxId, workerId: rows[0]?.worker_id ?? null })
+  return { workerId, sandboxId, exec: exec.execId }
 }
 
 function workerOf({ sandboxId, workerId }: { sandboxId: string; workerId: string | null }): string {

@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { handleCommand, record, toCommand } from '#libs/command-handling'
 import { COMMANDS } from '#libs/contract'
 import {
+  type AppId,
   decideExec,
   decideSandbox,
   type ExecEvent,
@@ -173,6 +174,7 @@ async function playScheduler(messaging: Messaging, db: TestDatabase): Promise<Je
       } = command.body
       const spec = {
         ...rest,
+        appId: rest.appId as AppId | null,
         runtime: 'gvisor' as const,
         image: { imageId: makeId('im', 1, Buffer.alloc(10)), ref: image ?? 'base:latest' },
         envNames: Object.keys(env),

@@ -117,6 +117,26 @@ test('a terminal has the size that it is given', async () => {
   await world.stop(sandboxId)
 })
 
+test('the main process reads an open stdin, in a terminal of the size that it is given', async () => {
+  const sandboxId = await world.create({
+    command: ['/bin/sh', '-c', 'read line; echo "got $line"; /bin/stty size'],
+    stdin: 'open',
+    pty: { rows: 24, cols: 80 },
+  })
+  const resize = () =>
+    ask('POST', DATA_PLANE.resize(sandboxId, 'main'), sandboxId, { body: '{"rows":50,"cols":132}' })
+  expect((await resize()).status).toBe(200)
+  const put = await ask('PUT', `${DATA_PLANE.stdin(sandboxId, 'main')}?offset=0`, sandboxId, {
+    body: 'a line\n',
+  })
+  expect(put.json()).toEqual({ acceptedTo: 7 })
+  const { text } = await output(sandboxId, 'main', 'follow=1')
+  expect(text).toContain('got a line')
+  expect(text).toContain('50 132')
+  const { ending } = await world.control.until(sandboxId, 'sandbox-ended')
+  expect(ending).toEqual({ kind: 'exited', code: 0, signal: null })
+})
+
 test('nobody gets in without a token for this sandbox on this worker', async () => {
   const sandboxId = await world.create()
   const path = DATA_PLANE.output(sandboxId, 'main', 'stdout')

@@ -2,10 +2,10 @@
 
 import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
-import { decideSandbox, Rejected, type SandboxSpec, type WorkerId } from '#libs/domain'
+import { decideSandbox, type SandboxSpec, type WorkerId } from '#libs/domain'
 import { listWorkers, type Worker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { nameClaim, volumeClaim } from './names.js'
+import { nameClaims, nameTaken, volumeClaim } from './names.js'
 import { checkOrderFits, createOrder, dispatch } from './orders.js'
 import { proposeWorkers, type WorkerLoad } from './placement.js'
 import { type Placed, resolveImage, resolveVolume } from './resolve.js'
@@ -41,15 +41,12 @@ export async function createSandbox(
       live: { action: 'open', sandboxId, ...placement },
       reservation: { action: 'take', sandboxId, workerId, resources: spec.resources },
       claims: {
-        take: spec.name === null ? [] : [nameClaim(spec.name, sandboxId)],
+        take: nameClaims(spec, sandboxId),
         // A volume that is removed meanwhile would be mounted empty, and what is written there lost.
         require: spec.volumes.map(({ name, volumeId }) => volumeClaim(name, volumeId)),
       },
       timers: { set: [startTimer(sandboxId)] },
-      onClaimTaken: (name) =>
-        new Rejected('NAME_TAKEN', `a running sandbox is called ${name} already`, {
-          hint: 'choose another name, or end that sandbox first',
-        }),
+      onClaimTaken: () => nameTaken(spec),
     }
   })
   if (isNew && placed) {

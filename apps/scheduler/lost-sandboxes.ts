@@ -7,7 +7,7 @@ import { handleCommand, record } from '#libs/command-handling'
 import { decideSandbox, type SandboxId } from '#libs/domain'
 import { derivedCommandId } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { claimsOf } from './reports.js'
+import { nameClaims } from './names.js'
 import { loadSandbox } from './resolve.js'
 import { systemCommand } from './system-command.js'
 
@@ -38,7 +38,7 @@ export async function declareLost(
         writes,
         live: { action: 'close', sandboxId, epoch },
         reservation: { action: 'release', sandboxId },
-        claims: { release: claimsOf(state.spec.name, sandboxId) },
+        claims: { release: nameClaims(state.spec, sandboxId) },
         timers: { cancel: [`${sandboxId}:start`, `${sandboxId}:stop`] },
       }
     },

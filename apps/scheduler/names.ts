@@ -1,10 +1,25 @@
-/** A sandbox's name is unique among the tenant's live ones: a claim taken with its create, given back at its end. */
+/**
+ * A sandbox's name is unique among the live ones of its app, or among the tenant's that are of no app: a claim taken with
+ * its create, given back at its end.
+ */
 
-import type { SandboxId, VolumeId } from '#libs/domain'
+import { Rejected, type SandboxId, type SandboxSpec, type VolumeId } from '#libs/domain'
 import type { Claim } from '#libs/event-store'
 
-export function nameClaim(name: string, sandboxId: SandboxId): Claim {
-  return { kind: 'sandbox-name', key: name, holder: sandboxId }
+/** None for a sandbox without a name. */
+export function nameClaims(
+  { name, appId }: Pick<SandboxSpec, 'name' | 'appId'>,
+  sandboxId: SandboxId,
+): Claim[] {
+  if (name === null) return []
+  return [{ kind: 'sandbox-name', key: appId ? `${appId}/${name}` : name, holder: sandboxId }]
+}
+
+export function nameTaken({ name, appId }: Pick<SandboxSpec, 'name' | 'appId'>): Rejected {
+  const where = appId ? ` in the app ${appId}` : ''
+  return new Rejected('NAME_TAKEN', `a running sandbox is called ${name} already${where}`, {
+    hint: 'choose another name, or end that sandbox first',
+  })
 }
 
 /** Made with the volume, by the volume-syncer, and given back when it is removed. */

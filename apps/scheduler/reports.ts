@@ -22,7 +22,6 @@ import {
 import {
   type AppendRequest,
   append,
-  type Claim,
   commandHash,
   derivedCommandId,
   type JsonObject,
@@ -30,7 +29,7 @@ import {
 } from '#libs/event-store'
 import { failpoint } from '#libs/failpoint'
 import type { Scheduler } from './context.js'
-import { nameClaim } from './names.js'
+import { nameClaims } from './names.js'
 
 const ATTEMPTS_MAX = 3
 const DAY_MS = 24 * 3_600_000
@@ -98,7 +97,7 @@ async function recordSandboxFact(scheduler: Scheduler, source: Source, fact: San
       request.live = { action: 'close', ...guard }
       request.reservation = { action: 'release', sandboxId }
       request.timers = { cancel: [`${sandboxId}:start`, `${sandboxId}:stop`] }
-      request.claims = { release: claimsOf(state.spec.name, sandboxId) }
+      request.claims = { release: nameClaims(state.spec, sandboxId) }
     }
     const result = await append(scheduler.db, request, scheduler.onCommitted)
     if (result.outcome === 'appended' || result.outcome === 'duplicate') return true
@@ -213,10 +212,6 @@ function factAppend(
     at,
     writes,
   }
-}
-
-export function claimsOf(name: string | null, sandboxId: Source['sandboxId']): Claim[] {
-  return name === null ? [] : [nameClaim(name, sandboxId)]
 }
 
 /** Null when the rules fence it; any other refusal of a fact would be a bug of ours or of the worker. */

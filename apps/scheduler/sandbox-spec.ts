@@ -1,7 +1,14 @@
 /** From a caller's `sandbox.create` to the spec that is recorded: defaults filled in, references resolved. */
 
 import type { CommandBody } from '#libs/contract'
-import { type ImageId, Rejected, SANDBOX_LIMITS, type SandboxSpec, type VolumeMount } from '#libs/domain'
+import {
+  type AppId,
+  type ImageId,
+  Rejected,
+  SANDBOX_LIMITS,
+  type SandboxSpec,
+  type VolumeMount,
+} from '#libs/domain'
 
 /** Paths of the sandbox that are made by the runtime: a volume there would hide them. */
 const RESERVED = ['/proc', '/sys', '/dev', '/__modal', '/.sandtrail']
@@ -48,6 +55,9 @@ export function toSpec(
     volumes,
     name: body.name,
     tags: body.tags,
+    appId: body.appId as AppId | null,
+    stdin: body.stdin,
+    pty: body.pty,
   }
 }
 

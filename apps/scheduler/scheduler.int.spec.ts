@@ -336,6 +336,19 @@ test('a name is one live sandbox, and free again after its end', async () => {
   await expect(scheduler.ask('create', { name: 'web' })).resolves.toMatchObject({ ok: true })
 })
 
+test('a name is one live sandbox of an app, and free again after its end', async () => {
+  const [one, other] = [makeId('ap', 1, randomBytes(10)), makeId('ap', 1, randomBytes(10))]
+  const sandboxId = await createSandbox({ name: 'in-app', appId: one })
+  await expect(scheduler.ask('create', { name: 'in-app', appId: one })).rejects.toMatchObject({
+    code: 'NAME_TAKEN',
+    message: expect.stringContaining(one),
+  })
+  await createSandbox({ name: 'in-app', appId: other })
+  await createSandbox({ name: 'in-app' })
+  await worker.report(sandboxId, [stopped])
+  await createSandbox({ name: 'in-app', appId: one })
+})
+
 test('a report of a stale epoch, or about the sandbox of another worker, is fenced', async () => {
   const sandboxId = await createSandbox()
   const owner = await worker.order('create', sandboxId)

@@ -27,6 +27,7 @@ const user = text(64).regex(
   /^[^\p{Cc}\p{Z}:]+(:[^\p{Cc}\p{Z}:]+)?$/u,
   'must be a user like root, 1000 or 1000:1000',
 )
+export const appId = id('ap')
 /** `nextCursor` of the page before. */
 export const sandboxCursor = id('sb')
 const name = z
@@ -47,6 +48,10 @@ const argv = z
   .min(1)
   .max(10_000)
   .refine((words) => words[0] !== '', 'must name a program')
+const pty = z
+  .strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) })
+  .nullable()
+  .default(null)
 const durationMs = (max: number) => z.int().min(1).max(max)
 
 export const sandboxCreate = z.strictObject({
@@ -101,6 +106,11 @@ export const sandboxCreate = z.strictObject({
     .default({})
     .refine((tags) => Object.keys(tags).length <= 64, 'at most 64 tags'),
   runtime: z.enum(['gvisor', 'vm']).default('gvisor'),
+  /** Its name is unique within this app then. */
+  appId: appId.nullable().default(null),
+  /** Of the main command. `open`: bytes follow by HTTP. */
+  stdin: z.enum(['open', 'closed']).default('closed'),
+  pty,
 })
 
 export const sandboxTerminate = z.strictObject({ sandboxId: id('sb') })
@@ -111,10 +121,7 @@ export const sandboxExec = z.strictObject({
   workdir: absolutePath.nullable().default(null),
   user: user.nullable().default(null),
   env,
-  pty: z
-    .strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) })
-    .nullable()
-    .default(null),
+  pty,
   /** `open`: bytes follow by HTTP. A small stdin goes within the command, base64, at most 256 KiB. */
   stdin: z.enum(['open', 'closed', 'inline']).default('closed'),
   stdinBase64: z.base64().max(350_000).nullable().default(null),

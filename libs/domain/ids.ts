@@ -9,6 +9,7 @@ export type ExecId = Id<'ex'>
 export type ImageId = Id<'im'>
 export type SnapshotId = Id<'sn'>
 export type VolumeId = Id<'vo'>
+export type AppId = Id<'ap'>
 export type WorkerId = Id<'wk'>
 
 const ULID = /^[0-9A-HJKMNP-TV-Z]{26}$/

@@ -7,6 +7,7 @@ interface Flags {
   state: string[]
   tag: string[]
   name?: string
+  app?: string
   limit: number
   output?: Format
 }
@@ -33,7 +34,7 @@ export async function ps(flags: Flags): Promise<void> {
   let cursor: string | undefined
   do {
     const limit = Math.min(PAGE, flags.limit - sandboxes.length)
-    const query = { state, tag: flags.tag, name: flags.name, limit, cursor }
+    const query = { state, tag: flags.tag, name: flags.name, app: flags.app, limit, cursor }
     const page = await api.json<{ sandboxes: Listed[]; nextCursor: string | null }>('GET', '/v1/sandboxes', {
       query,
     })

@@ -30,6 +30,7 @@ const time = z.iso.datetime()
 const count = z.int().min(0)
 const orNull = <S extends z.ZodType>(schema: S) => schema.nullable()
 const words = z.array(text)
+const terminal = orNull(z.object({ rows: count, cols: count }))
 
 const acceptedFields = {
   ok: z.literal(true),
@@ -64,6 +65,9 @@ const sandboxSpec = {
   ),
   name: orNull(text),
   tags: z.record(text, text),
+  appId: orNull(id),
+  stdin: z.enum(['open', 'closed']),
+  pty: terminal,
 } satisfies Shape<SandboxSpec>
 
 const Sandbox = shape<SandboxView>()({
@@ -90,7 +94,7 @@ const execSpec = {
   workdir: orNull(text),
   user: orNull(text),
   envNames: words,
-  pty: orNull(z.object({ rows: count, cols: count })),
+  pty: terminal,
   stdin: z.enum(['open', 'inline', 'closed']),
   timeoutMs: orNull(count),
 } satisfies Shape<ExecSpec>

@@ -2,8 +2,7 @@
 
 import { Body, Controller, Get, HttpCode, Param, Post, Put, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { z } from 'zod'
-import { type Accepted, parseBody, sandboxExec, sandboxSignal } from '#libs/contract'
+import { type Accepted, parseBody, sandboxSignal } from '#libs/contract'
 import { EXEC_TERMINAL_EVENTS, Rejected } from '#libs/domain'
 import { sendCommand } from '../commands.js'
 import { Gateway } from '../gateway.js'
@@ -13,11 +12,10 @@ import { eventView } from '../views/event.js'
 import type { ExecView } from '../views/exec.js'
 import { principalOf } from './auth.js'
 import { goneSignal, originOf, readQuery, requireBytes } from './input.js'
-import { OUTPUT_QUERY, STDIN_QUERY, WAIT_QUERY } from './queries.js'
+import { OUTPUT_QUERY, resizeBody, STDIN_QUERY, WAIT_QUERY } from './queries.js'
 import { sendOutput } from './send-output.js'
 
 const signalBody = sandboxSignal.omit({ execId: true })
-const resizeBody = sandboxExec.shape.pty.unwrap()
 
 @Controller('v1/execs')
 export class ExecsController {
@@ -96,7 +94,7 @@ export class ExecsController {
   @Post(':exec/resize')
   @HttpCode(200)
   async resize(@Req() request: Request, @Param('exec') reference: string, @Body() body: unknown) {
-    const size = parseBody(resizeBody as z.ZodType<{ rows: number; cols: number }>, body)
+    const size = parseBody(resizeBody, body)
     const exec = await readExec(this.gateway.db, principalOf(request).tenant, reference)
     await resizeExec(this.gateway, exec, size)
     return { ok: true }

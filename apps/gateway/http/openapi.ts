@@ -15,6 +15,7 @@ import {
   LOGS_QUERY,
   OUTPUT_QUERY,
   REFUSALS_QUERY,
+  resizeBody,
   SHARED_QUERY,
   STDIN_QUERY,
   sandboxBody,
@@ -40,8 +41,6 @@ interface Route {
   /** Takes an Idempotency-Key. */
   command?: true
 }
-
-const resize = sandboxExec.shape.pty.unwrap()
 
 /** Every route, by method and path; a test compares them with the controllers'. */
 export const ROUTES: Record<string, Route> = {
@@ -73,6 +72,18 @@ export const ROUTES: Record<string, Route> = {
     summary: 'Raw output of the main process from an offset, also after its end.',
     query: LOGS_QUERY,
     answer: 'bytes',
+  },
+  'PUT /v1/sandboxes/{sandbox}/stdin': {
+    summary:
+      'Write bytes at an offset of the stdin of the main process, of a sandbox that was created with it open.',
+    query: STDIN_QUERY,
+    body: 'bytes',
+    answer: 'StdinAccepted',
+  },
+  'POST /v1/sandboxes/{sandbox}/resize': {
+    summary: "Set the size of the main process's terminal.",
+    body: resizeBody,
+    answer: 'Ok',
   },
   'GET /v1/sandboxes/{sandbox}/history': {
     summary: "The sandbox's events, oldest first; with `at` those up to that moment.",
@@ -122,7 +133,7 @@ export const ROUTES: Record<string, Route> = {
     body: 'bytes',
     answer: 'StdinAccepted',
   },
-  'POST /v1/execs/{exec}/resize': { summary: "Set the terminal's size.", body: resize, answer: 'Ok' },
+  'POST /v1/execs/{exec}/resize': { summary: "Set the terminal's size.", body: resizeBody, answer: 'Ok' },
   'POST /v1/images': {
     summary:
       'Import a root tarball: as the body with `?name=`, or as JSON {name, sha256} of an uploaded one.',

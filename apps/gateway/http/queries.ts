@@ -1,13 +1,14 @@
 /** What may stand in the queries of requests, and the small bodies that are no commands: checks and OpenAPI in one. */
 
 import { z } from 'zod'
-import { imageImport, sandboxCursor } from '#libs/contract'
+import { appId, imageImport, sandboxCursor, sandboxExec } from '#libs/contract'
 import { flag, moment, PAGE_MAX, repeated, WAIT_MS_MAX, wholeNumber } from './input.js'
 
 export const LIST_QUERY = {
   state: repeated.pipe(z.array(z.enum(['starting', 'running', 'stopping', 'ended']))).optional(),
   tag: repeated.pipe(z.array(z.string().regex(/^[^=]+=/, 'must be like KEY=VALUE'))).optional(),
   name: z.string().optional(),
+  app: appId.optional(),
   limit: wholeNumber(1, PAGE_MAX).default(100),
   cursor: sandboxCursor.optional(),
 }
@@ -100,6 +101,8 @@ export const REFUSALS_QUERY = {
   since: moment.optional(),
   limit: wholeNumber(1, PAGE_MAX).default(100),
 }
+
+export const resizeBody = sandboxExec.shape.pty.unwrap().unwrap()
 
 export const sandboxBody = z.strictObject({
   /** Id, unique prefix or live name. */

@@ -1,6 +1,6 @@
 /** /v1/sandboxes: create, look, wait, end; the output of the main process, execs and snapshots of one. */
 
-import { Body, Controller, Get, HttpCode, Param, Post, Req, Res } from '@nestjs/common'
+import { Body, Controller, Get, HttpCode, Param, Post, Put, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
 import { type Accepted, parseBody, sandboxExec } from '#libs/contract'
 import { SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
@@ -8,7 +8,7 @@ import { sendCommand } from '../commands.js'
 import { execsOf, runExec } from '../execs.js'
 import { Gateway } from '../gateway.js'
 import { findSandboxId, readSandbox, sandboxEvents } from '../lookup.js'
-import { outputOfMain } from '../output.js'
+import { outputOfMain, resizeMain, writeMainStdin } from '../output.js'
 import { readSandboxList } from '../sandbox-list.js'
 import { createSnapshot } from '../snapshots.js'
 import { sandboxAt } from '../time-travel.js'
@@ -16,8 +16,8 @@ import { type EventView, eventView } from '../views/event.js'
 import type { ExecView } from '../views/exec.js'
 import type { SandboxView } from '../views/sandbox.js'
 import { principalOf } from './auth.js'
-import { goneSignal, originOf, readQuery } from './input.js'
-import { AT_QUERY, LIST_QUERY, LOGS_QUERY, WAIT_QUERY } from './queries.js'
+import { goneSignal, originOf, readQuery, requireBytes } from './input.js'
+import { AT_QUERY, LIST_QUERY, LOGS_QUERY, resizeBody, STDIN_QUERY, WAIT_QUERY } from './queries.js'
 import { sendOutput } from './send-output.js'
 
 const execBody = sandboxExec.omit({ sandboxId: true })
@@ -34,10 +34,10 @@ export class SandboxesController {
 
   @Get()
   async list(@Req() request: Request) {
-    const { state, tag, ...query } = readQuery(request, LIST_QUERY)
+    const { state, tag, app: appId, ...query } = readQuery(request, LIST_QUERY)
     const tags = Object.fromEntries((tag ?? []).map((text) => splitOnce(text, '=')))
     const { tenant } = principalOf(request)
-    return await readSandboxList(this.gateway, { tenant, states: state, tags, ...query })
+    return await readSandboxList(this.gateway, { tenant, states: state, tags, appId, ...query })
   }
 
   @Get(':sandbox')
@@ -78,6 +78,32 @@ export class SandboxesController {
     const sandbox = await readSandbox(this.gateway.db, principalOf(request).tenant, reference)
     const signal = goneSignal(response)
     await sendOutput(response, await outputOfMain(this.gateway, sandbox, { stream, ...range, signal }))
+  }
+
+  /** As that of an exec. */
+  @Put(':sandbox/stdin')
+  async stdin(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<{ acceptedTo: number }> {
+    requireBytes(request)
+    const range = readQuery(request, STDIN_QUERY)
+    const sandbox = await readSandbox(this.gateway.db, principalOf(request).tenant, reference)
+    return await writeMainStdin(this.gateway, sandbox, {
+      ...range,
+      body: request,
+      signal: goneSignal(response),
+    })
+  }
+
+  @Post(':sandbox/resize')
+  @HttpCode(200)
+  async resize(@Req() request: Request, @Param('sandbox') reference: string, @Body() body: unknown) {
+    const size = parseBody(resizeBody, body)
+    const sandbox = await readSandbox(this.gateway.db, principalOf(request).tenant, reference)
+    await resizeMain(this.gateway, sandbox, size)
+    return { ok: true }
   }
 
   @Get(':sandbox/history')

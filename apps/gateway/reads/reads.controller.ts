@@ -3,7 +3,7 @@
 import { Controller, UseFilters } from '@nestjs/common'
 import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
 import { z } from 'zod'
-import { parseBody, reference, sandboxCursor } from '#libs/contract'
+import { appId, parseBody, reference, sandboxCursor } from '#libs/contract'
 import { EXEC_TERMINAL_EVENTS, SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
 import { ErrorsPassThrough, type JsonObject, type MessageContext } from '#libs/messaging'
 import { readFeed } from '../event-feed.js'
@@ -29,6 +29,7 @@ const listBody = z.strictObject({
     .refine((tags) => Object.keys(tags).length <= 64, 'at most 64 tags')
     .default({}),
   name: reference(64).optional(),
+  appId: appId.optional(),
   limit: z.int().min(1).max(500).default(100),
   cursor: sandboxCursor.optional(),
 })

@@ -1,10 +1,16 @@
 /** A sandbox as callers see it: the domain's state, and what its events tell of when and why. */
 
-import { SANDBOX_TERMINAL_EVENTS, type SandboxEvent, type SandboxSpec, sandboxAggregate } from '#libs/domain'
+import {
+  SANDBOX_TERMINAL_EVENTS,
+  type SandboxEvent,
+  type SandboxSpec,
+  SPEC_BEFORE,
+  sandboxAggregate,
+} from '#libs/domain'
 import { type RecordedEvent, upcast } from '#libs/event-store'
 
 /** Times are RFC 3339 in UTC, sizes bytes, durations milliseconds. */
-export interface SandboxView extends SandboxSpec {
+export interface SandboxView extends Required<SandboxSpec> {
   sandboxId: string
   state: string
   workerId: string | null
@@ -46,6 +52,7 @@ export function sandboxView(events: RecordedEvent[]): SandboxView | null {
   return {
     sandboxId: first.stream,
     state: state.status,
+    ...SPEC_BEFORE,
     ...state.spec,
     workerId: placed?.workerId ?? null,
     epoch: placed?.epoch ?? null,

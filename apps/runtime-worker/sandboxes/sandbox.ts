@@ -9,13 +9,14 @@
  */
 
 import { type Heartbeat, MAIN_EXEC } from '#libs/contract'
-import type {
-  EndingReport,
-  ExecEndingReport,
-  ExecSpec,
-  SandboxId,
-  SandboxSpec,
-  StagedVolume,
+import {
+  type EndingReport,
+  type ExecEndingReport,
+  type ExecSpec,
+  type SandboxId,
+  type SandboxSpec,
+  SPEC_BEFORE,
+  type StagedVolume,
 } from '#libs/domain'
 import { failpoint } from '#libs/failpoint'
 import { type Log, traced } from '#libs/service'
@@ -219,6 +220,7 @@ export class Sandbox implements FactSource {
   private mainSpec(): ExecSpec | null {
     if (this.spec === null || this.spec.command === null) return null
     const { command, workdir, user, envNames } = this.spec
+    const { stdin, pty } = { ...SPEC_BEFORE, ...this.spec }
     const { sandboxId, epoch } = this
     return {
       sandboxId,
@@ -227,9 +229,8 @@ export class Sandbox implements FactSource {
       workdir,
       user,
       envNames,
-      pty: null,
-      // Nothing can feed it: who reads it is at its end at once.
-      stdin: 'closed',
+      pty,
+      stdin,
       timeoutMs: null,
     }
   }

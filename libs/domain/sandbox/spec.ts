@@ -1,6 +1,6 @@
 /** What a sandbox is asked to be. Stored in `SandboxCreated`; values of env are never in it, only names. */
 
-import type { ImageId, VolumeId } from '../ids.js'
+import type { AppId, ImageId, VolumeId } from '../ids.js'
 
 export interface Resources {
   /** Thousandths of a core that are reserved at placement. */
@@ -43,7 +43,15 @@ export interface SandboxSpec {
   volumes: VolumeMount[]
   name: string | null
   tags: Record<string, string>
+  /** These three are absent in what older releases recorded, and mean what `SPEC_BEFORE` says then. */
+  appId?: AppId | null
+  /** Of the main process. `open`: bytes follow on the data plane; `closed`: it is at its end at once. */
+  stdin?: 'open' | 'closed'
+  /** The terminal of the main process. */
+  pty?: { rows: number; cols: number } | null
 }
+
+export const SPEC_BEFORE = { appId: null, stdin: 'closed', pty: null } as const
 
 /** Defaults and limits; the sources are the architecture's and Modal's own values. */
 export const SANDBOX_LIMITS = {

@@ -159,6 +159,12 @@ test('the list filters by state, tags and name, pages newest first, and shows no
   expect((await list({ tags: { even: 'true', i: '2' } })).ids).toEqual([ids[2]])
   expect((await list({ name: 'n0' })).ids).toEqual([ids[0]])
   expect((await list({ states: ['running', 'ended'] })).ids).toEqual([])
+  const appId = 'ap-00000000000000000000000000' as const
+  const inApp = await sandbox([created({ appId }), placed], tenant)
+  await project()
+  expect((await list({ appId })).ids).toEqual([inApp])
+  expect((await listSandboxes(db.pool, { tenant, limit: 1 })).sandboxes).toMatchObject([{ appId }])
+  expect((await listSandboxes(db.pool, { tenant: 'other', appId })).sandboxes).toEqual([])
 })
 
 test('a rebuild gives the same rows, whatever became of the table', async () => {

@@ -40,6 +40,7 @@ interface Change {
   tenant?: string
   name?: string | null
   tags?: Record<string, string>
+  app_id?: string | null
   image_id?: string
   image_ref?: string
   created_at?: Date
@@ -54,14 +55,14 @@ interface Change {
 
 const COLUMNS = `
   sandbox_id text, position bigint, state text, unless_stopping boolean, tenant text, name text, tags jsonb,
-  image_id text, image_ref text, created_at timestamptz, worker_id text, epoch integer, started_at timestamptz,
+  app_id text, image_id text, image_ref text, created_at timestamptz, worker_id text, epoch integer, started_at timestamptz,
   ended_at timestamptz, terminal_event text, exit_code integer, reason text
 `
 const CREATE = `
-  insert into sandboxes (sandbox_id, tenant, state, name, tags, image_id, image_ref, created_at, worker_id, epoch,
-                         started_at, ended_at, terminal_event, exit_code, reason, position)
-  select sandbox_id, tenant, state, name, tags, image_id, image_ref, created_at, worker_id, epoch,
-         started_at, ended_at, terminal_event, exit_code, reason, position
+  insert into sandboxes (sandbox_id, tenant, state, name, tags, app_id, image_id, image_ref, created_at, worker_id,
+                         epoch, started_at, ended_at, terminal_event, exit_code, reason, position)
+  select sandbox_id, tenant, state, name, tags, app_id, image_id, image_ref, created_at, worker_id,
+         epoch, started_at, ended_at, terminal_event, exit_code, reason, position
   from jsonb_to_recordset($1::jsonb) as c (${COLUMNS})
 `
 const CHANGE = `
@@ -85,9 +86,9 @@ function follow(recorded: RecordedEvent, earlier: Change | undefined): Change {
   const now = { ...earlier, sandbox_id, position: String(recorded.position), unless_stopping: false }
   switch (event.type) {
     case 'SandboxCreated': {
-      const { name, tags, image } = event.data.spec
+      const { name, tags, appId: app_id = null, image } = event.data.spec
       const { imageId: image_id, ref: image_ref } = image
-      return { ...now, state: 'created', tenant, name, tags, image_id, image_ref, created_at: at }
+      return { ...now, state: 'created', tenant, name, tags, app_id, image_id, image_ref, created_at: at }
     }
     case 'SandboxPlaced':
       return { ...now, state: 'starting', worker_id: event.data.workerId, epoch: event.data.epoch }
@@ -140,6 +141,7 @@ export interface SandboxRow {
   state: string
   name: string | null
   tags: Record<string, string>
+  appId: string | null
   imageId: string
   /** What the caller named the image. */
   image: string
@@ -155,17 +157,18 @@ export interface SandboxRow {
 }
 
 const LIST = `
-  select sandbox_id as "sandboxId", state, name, tags, image_id as "imageId", image_ref as image,
-         worker_id as "workerId", epoch, created_at as "createdAt", started_at as "startedAt", ended_at as "endedAt",
+  select sandbox_id as "sandboxId", state, name, tags, app_id as "appId", image_id as "imageId",
+         image_ref as image, worker_id as "workerId", epoch, created_at as "createdAt", started_at as "startedAt", ended_at as "endedAt",
          terminal_event as "terminalEvent", exit_code as "exitCode", reason
   from sandboxes
   where tenant = $1
     and ($2::text[] is null or state = any($2))
     and tags @> $3::jsonb
     and ($4::text is null or name = $4)
-    and ($5::text is null or sandbox_id < $5)
+    and ($5::text is null or app_id = $5)
+    and ($6::text is null or sandbox_id < $6)
   order by sandbox_id desc
-  limit $6
+  limit $7
 `
 
 export interface ListSandboxes {
@@ -174,6 +177,7 @@ export interface ListSandboxes {
   /** All of these, with these values. */
   tags?: Record<string, string> | undefined
   name?: string | undefined
+  appId?: string | undefined
   limit?: number | undefined
   /** `nextCursor` of the page before. */
   cursor?: string | undefined
@@ -182,10 +186,18 @@ export interface ListSandboxes {
 /** Newest first, at most `limit` (100). `nextCursor` is null on the last page. */
 export async function listSandboxes(
   db: Queryable,
-  { tenant, states, tags = {}, name, limit = 100, cursor }: ListSandboxes,
+  { tenant, states, tags = {}, name, appId, limit = 100, cursor }: ListSandboxes,
 ): Promise<{ sandboxes: SandboxRow[]; nextCursor: string | null }> {
   // One more than asked for tells whether there is a next page.
-  const values = [tenant, states ?? null, JSON.stringify(tags), name ?? null, cursor ?? null, limit + 1]
+  const values = [
+    tenant,
+    states ?? null,
+    JSON.stringify(tags),
+    name ?? null,
+    appId ?? null,
+    cursor ?? null,
+    limit + 1,
+  ]
   const { rows } = await db.query<SandboxRow>(LIST, values)
   const sandboxes = rows.slice(0, limit)
   return { sandboxes, nextCursor: rows.length > limit ? (sandboxes.at(-1)?.sandboxId ?? null) : null }
