@@ -381,7 +381,7 @@ fn tell(link: &mut Link, exec: &mut Exec) -> bool {
     had_output
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     // Rounded up: waking a moment too early would spin until the deadline.
     let duration = duration + Duration::from_micros(50);
     Timespec {

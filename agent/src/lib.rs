@@ -4,6 +4,7 @@ pub mod agent;
 pub mod exec;
 pub mod execs;
 pub mod frame;
+pub mod fstools;
 pub mod link;
 pub mod message;
 pub mod mounts;

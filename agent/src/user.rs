@@ -79,7 +79,7 @@ impl<'a> Account<'a> {
 }
 
 /// Digits only: `+1`, `-1` and 2^32-1, which means "no change" to the kernel, are no ids.
-fn number(text: &str) -> Option<u32> {
+pub(crate) fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|id| digits && *id != u32::MAX)
 }
@@ -109,7 +109,7 @@ fn supplementary(name: &str, gid: u32, group: &str) -> Vec<u32> {
 }
 
 /// A missing or odd file is an empty one. Never waits: the guest may have put a FIFO there.
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let Ok(fd) = rustix::fs::open(path, flags, Mode::empty()) else {
         return String::new();

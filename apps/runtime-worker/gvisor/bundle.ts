@@ -6,9 +6,11 @@ import type { SandboxId, SandboxSpec } from '#libs/domain'
 export const GUEST = {
   agent: '/.sandtrail/agent',
   slots: '/.sandtrail/slots',
-  /** Modal's SDKs expect the agent's socket directory under this name. */
+  /** Modal's SDKs expect what the host lends them under this name. */
   sockets: '/__modal',
   socketName: 'agent.sock',
+  /** The filesystem tool that they run: a link in the sockets' directory to the agent, which is it by that name. */
+  fsTools: '.bin/modal-sandbox-fs-tools',
 } as const
 
 export interface BundlePaths {

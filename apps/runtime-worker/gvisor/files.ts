@@ -1,13 +1,14 @@
 /** The driver's own directory of a sandbox, `<dir>/runtime`: all of it goes when nothing is left to undo. */
 
 import { randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { lstat, readFile, rename, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { SandboxId } from '#libs/domain'
 import { writeDurably } from '#libs/storage'
 import type { ProcessIdentity } from '../host/process.js'
 import type { MountedVolume } from '../runtime.js'
+import { GUEST } from './bundle.js'
 
 export class SandboxFiles {
   readonly home: string
@@ -49,7 +50,13 @@ export class SandboxFiles {
     mkdirSync(this.home, { recursive: true, mode: 0o700 })
     mkdirSync(this.bundle, { mode: 0o700 })
     mkdirSync(this.etc, { mode: 0o700 })
-    mkdirSync(this.sockets, { mode: 0o755 })
+    const fsTools = join(this.sockets, GUEST.fsTools)
+    for (const dir of [this.sockets, dirname(fsTools)]) {
+      mkdirSync(dir)
+      chmodSync(dir, 0o755) // Whatever the service's umask is: any user of the guest runs the tool.
+    }
+    // Its target is there inside alone, read-only as this directory is; a mount of its own would cost each start one.
+    symlinkSync(GUEST.agent, fsTools)
   }
 
   /** Small files that nobody needs after a power cut: written at once, without the threads that fsyncs occupy. */
