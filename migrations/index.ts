@@ -14,6 +14,7 @@ import { Catalog1790000000100 } from './100-catalog.js'
 import { Tenants1790000000200 } from './200-tenants.js'
 import { ExecSlots1790000000210 } from './210-exec-slots.js'
 import { AppsOfSandboxes1790000000300 } from './300-apps-of-sandboxes.js'
+import { StoredSecrets1790000000320 } from './320-secrets.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -31,6 +32,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   Tenants1790000000200,
   ExecSlots1790000000210,
   AppsOfSandboxes1790000000300,
+  StoredSecrets1790000000320,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

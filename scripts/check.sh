@@ -42,6 +42,14 @@ check format-lint node_modules/.bin/biome check
 check types node_modules/.bin/tsc -p tsconfig.json --noEmit
 mapfile -t source_dirs < <(for dir in apps libs migrations; do [[ -n $(git ls-files "$dir") ]] && echo "$dir"; done)
 check directions node_modules/.bin/depcruise --config .dependency-cruiser.cjs "${source_dirs[@]}"
+# What is generated is what the .proto files say.
+# shellcheck disable=SC2317
+same_proto() {
+  rm -rf .sandtrail/proto
+  scripts/generate-proto.sh "$PWD/.sandtrail/proto"
+  diff -rq .sandtrail/proto apps/gateway/modal/gen || { echo 'run scripts/generate-proto.sh' && false; }
+}
+check proto same_proto
 check shell shellcheck -x "${shell_scripts[@]}"
 [[ ! -e docs/asyncapi.yaml ]] || check asyncapi node scripts/check-asyncapi.mjs docs/asyncapi.yaml
 [[ ! -e docker-compose.yml ]] || check compose docker-compose -f docker-compose.yml config --quiet

@@ -27,8 +27,12 @@ const SHAPE = {
   /** PEM: its own certificate first, then those up to the authority. Read again when the file changes. */
   SANDTRAIL_HTTP_TLS_CERT_FILE: z.string().optional(),
   SANDTRAIL_HTTP_TLS_KEY_FILE: z.string().optional(),
+  /** Of the Modal SDKs, on the same host and with the same certificate. 0: any free port, told in the log. */
+  SANDTRAIL_MODAL_PORT: integer(0, 65_535).default(8481),
   SANDTRAIL_PUBLIC_URL: z.url({ protocol: /^https?$/ }).default('http://127.0.0.1:8480'),
   SANDTRAIL_DATA_PLANE_KEY_FILE: signingKeyFile,
+  /** Wraps the tenants' keys, under which callers' secrets are sealed. */
+  SANDTRAIL_MASTER_KEY_FILE: key32File,
   SANDTRAIL_BLOB_DIR: z.string(),
   SANDTRAIL_BLOB_KEY_FILE: key32File,
   /** Of blobs that no image needs: uploads that were not imported yet, imports that failed, removed images. */
@@ -41,6 +45,7 @@ const SHAPE = {
 const SECRET_FILES = [
   'SANDTRAIL_NATS_CREDENTIALS_FILE',
   'SANDTRAIL_DATA_PLANE_KEY_FILE',
+  'SANDTRAIL_MASTER_KEY_FILE',
   'SANDTRAIL_BLOB_KEY_FILE',
   'SANDTRAIL_HTTP_TLS_KEY_FILE',
 ] as const
@@ -49,12 +54,15 @@ export interface GatewayConfig {
   nats: ReturnType<typeof brokerSettings>
   databaseUrl: string
   http: { host: string; port: number; tls: HttpTls | null }
+  /** Where the Modal SDKs call. */
+  modalPort: number
   publicUrl: string
   /** PEM of the authority of the installation's own certificates; undefined: the system's. */
   ca: string | undefined
   /** Files that nobody else may read. */
   secretFiles: string[]
   dataPlaneKey: KeyObject
+  masterKey: Buffer
   blobs: { dir: string; key: Buffer; keepMs: number }
   /** What `verify` compares the database with; null: refused. */
   trail: { file: string; publicKey: string } | null
@@ -76,9 +84,11 @@ export function gatewayConfig(env: NodeJS.ProcessEnv = process.env): GatewayConf
     nats: brokerSettings(read),
     databaseUrl: read.SANDTRAIL_DATABASE_URL,
     publicUrl: read.SANDTRAIL_PUBLIC_URL,
+    modalPort: read.SANDTRAIL_MODAL_PORT,
     http: { host: read.SANDTRAIL_HTTP_HOST, port: read.SANDTRAIL_HTTP_PORT, tls: httpTls(read) },
     ca: read.SANDTRAIL_CA_FILE,
     secretFiles: SECRET_FILES.flatMap((key) => env[key] || []),
+    masterKey: read.SANDTRAIL_MASTER_KEY_FILE,
     dataPlaneKey: read.SANDTRAIL_DATA_PLANE_KEY_FILE,
     blobs: {
       dir: read.SANDTRAIL_BLOB_DIR,

@@ -1,6 +1,7 @@
 /** What the parts of the gateway share; made once at the start. A class, so that Nest can hand it in by its type. */
 
-import type { Database } from '#libs/event-store'
+import type { KeyObject } from 'node:crypto'
+import type { Database, Sealer } from '#libs/event-store'
 import type { Messaging } from '#libs/messaging'
 import type { Log } from '#libs/service'
 import type { FileBlobStore } from '#libs/storage'
@@ -28,6 +29,10 @@ export interface GatewayParts {
   dataPlane: DataPlane
   gate: TenantGate
   blobs: FileBlobStore
+  /** Seals callers' secrets. */
+  sealer: Sealer
+  /** Signs what clients show at the data plane and at the command router. */
+  dataPlaneKey: KeyObject
   /** How workers reach the gateway. */
   publicUrl: string
   /** PEM of the authority of the installation's certificates; undefined: the system's. */
@@ -49,6 +54,8 @@ export class Gateway implements GatewayParts {
   readonly dataPlane: DataPlane
   readonly gate: TenantGate
   readonly blobs: FileBlobStore
+  readonly sealer: Sealer
+  readonly dataPlaneKey: KeyObject
   readonly publicUrl: string
   readonly ca: string | undefined
   readonly encryption: Encryption
@@ -64,6 +71,8 @@ export class Gateway implements GatewayParts {
     this.dataPlane = parts.dataPlane
     this.gate = parts.gate
     this.blobs = parts.blobs
+    this.sealer = parts.sealer
+    this.dataPlaneKey = parts.dataPlaneKey
     this.publicUrl = parts.publicUrl
     this.ca = parts.ca
     this.encryption = parts.encryption

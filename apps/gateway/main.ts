@@ -7,6 +7,6 @@ const config = configure('gateway', gatewayConfig)
 const log = createLog('gateway', config.logLevel)
 await runService(log, config.service, async (operations) => {
   const running = await startGateway(config, log, operations)
-  log.info({ url: running.url }, 'listening')
+  log.info({ url: running.url, modalPort: running.modalPort }, 'listening')
   return running
 })

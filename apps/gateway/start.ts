@@ -1,11 +1,11 @@
-/** Starts the gateway: HTTP and NATS reads in one process. */
+/** Starts the gateway: HTTP, NATS reads and the Modal SDKs' port in one process. */
 
 import type { Server as HttpServer } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { Rejected, type SandtrailError, toErrorBody } from '#libs/domain'
-import { type Database, openDatabase } from '#libs/event-store'
+import { type Database, openDatabase, Sealer } from '#libs/event-store'
 import { BODY_BYTES_MAX, connect, JetStreamServer, type Messaging, NUDGE_EVENTS } from '#libs/messaging'
 import { type Log, Operations, type Running, watchBroker, watchDatabase } from '#libs/service'
 import { FileBlobStore } from '#libs/storage'
@@ -18,6 +18,7 @@ import { Gateway } from './gateway.js'
 import { GatewayModule } from './gateway.module.js'
 import { answerMalformed } from './http/malformed-request.js'
 import { parseJson, refuseNul } from './http/strict-request.js'
+import { startModalServer } from './modal/server.js'
 import { startBlobJanitor } from './prune.js'
 import { StreamWaiter } from './stream-waiter.js'
 
@@ -27,6 +28,7 @@ const REQUEST_MS_MAX = 3_600_000
 export interface RunningGateway extends Running {
   /** Where it listens. */
   url: string
+  modalPort: number
 }
 
 export async function startGateway(
@@ -48,6 +50,8 @@ export async function startGateway(
     waiter,
     dataPlane,
     gate: new TenantGate(db, 'gateway', log),
+    sealer: new Sealer(db, config.masterKey),
+    dataPlaneKey: config.dataPlaneKey,
     blobs: await FileBlobStore.open(config.blobs.dir),
     publicUrl: config.publicUrl,
     ca: config.ca,
@@ -77,14 +81,21 @@ export async function startGateway(
   await app.listen(config.http.port, config.http.host)
   server.requestTimeout = REQUEST_MS_MAX
   answerMalformed(server)
+  const modal = await startModalServer(gateway, {
+    host: config.http.host,
+    port: config.modalPort,
+    tls: config.http.tls,
+  })
   return {
     url: await app.getUrl(),
+    modalPort: modal.port,
     async stop() {
       nudges.close()
       janitor.stop()
       certificate?.stop()
       // Waits are answered with what is true now, as when their time is up.
       waiter.stop()
+      await modal.stop()
       await drain.drain(server)
       await app.close()
       await gateway.gate.stop()

@@ -41,7 +41,7 @@ export { lastPosition, type Page, type PageOptions, readPage, readStream } from 
 export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
 export { Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'
-export { countPurgeable, purgeCommands } from './statements/commands.js'
+export { countPurgeable, findStoredCommand, purgeCommands } from './statements/commands.js'
 export { liveSandboxesWith } from './statements/mounts.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
@@ -53,6 +53,17 @@ export {
   type Refusal,
   type RefusalSummary,
 } from './tables/refusals.js'
+export {
+  deleteSecret,
+  findSecret,
+  findSecretByName,
+  insertSecret,
+  listSecrets,
+  type NewSecret,
+  purgeSecrets,
+  replaceSecret,
+  type StoredSecret,
+} from './tables/secrets.js'
 export {
   ensureTenant,
   findTenant,

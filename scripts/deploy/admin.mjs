@@ -18,6 +18,7 @@ const USAGE = `usage: sandtrail-admin COMMAND [OPTIONS]
     --user NAME            of the services (sandtrail; made when missing)
     --units DIR            where systemd reads units (/etc/systemd/system)
     --http-port N          of the gateway (8480)
+    --modal-port N         of the Modal SDKs (8481)
     --nats-port N          of the broker (4222)
     --tls NAMES            certificates for gateway and broker, for localhost and these names and addresses (comma)
   bootstrap                first token and base image, once the services run
@@ -77,6 +78,7 @@ try {
       units: option,
       keys: option,
       'http-port': option,
+      'modal-port': option,
       'nats-port': option,
       tls: option,
       help: { type: 'boolean', short: 'h' },

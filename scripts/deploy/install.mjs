@@ -80,6 +80,7 @@ function servicesHere(
     natsUrl: `${keys.certificates ? 'tls' : 'nats'}://127.0.0.1:${natsPort}`,
     databaseUrl,
     httpPort: Number(options['http-port'] ?? 8480),
+    modalPort: Number(options['modal-port'] ?? 8481),
     keys,
     pools: [join(layout.state, 'pools', '1')],
     schedulers: 1,

@@ -39,3 +39,13 @@ export function cli({ SANDTRAIL_URL = '', SANDTRAIL_TOKEN = '', SANDTRAIL_CA_FIL
   const env = { PATH, HOME, SANDTRAIL_URL, SANDTRAIL_TOKEN, SANDTRAIL_CA_FILE }
   return sh(join(CLONE, 'bin', 'sandtrail'), args, { env })
 }
+
+/**
+ * A token in the two parts that the Modal SDKs take.
+ *
+ * @param {string} token
+ */
+export function modalToken(token) {
+  const [, id = '', secret = ''] = /^st_(ak-.{16})_(as-.{32})$/.exec(token) ?? []
+  return { MODAL_TOKEN_ID: id, MODAL_TOKEN_SECRET: secret }
+}

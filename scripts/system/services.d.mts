@@ -13,6 +13,7 @@ export function servicesOf(system: {
   natsUrl: string
   databaseUrl: string
   httpPort: number
+  modalPort: number
   keys: { path(name: string): string; workers: { id: string; nkeyPublic: string; credentialsFile: string }[]; certificates: import('./certificates.d.mts').Certificates | null }
   pools: string[]
   schedulers: number

@@ -14,7 +14,7 @@ import { until } from './until.mjs'
 /**
  * The services in the order of their start: each stage begins when the one before is ready.
  *
- * @param {{ dir: string, natsUrl: string, databaseUrl: string, httpPort: number,
+ * @param {{ dir: string, natsUrl: string, databaseUrl: string, httpPort: number, modalPort: number,
  *   moreHttpPorts?: number[], metricsPort?: (service: string) => number,
  *   keys: Pick<Awaited<ReturnType<typeof import('./keys.mjs').ensureKeys>>, 'path' | 'workers' | 'certificates'>,
  *   pools: string[], schedulers: number,
@@ -27,6 +27,7 @@ export function servicesOf({
   natsUrl,
   databaseUrl,
   httpPort,
+  modalPort,
   moreHttpPorts = [],
   metricsPort = () => 0,
   keys,
@@ -62,6 +63,7 @@ export function servicesOf({
     ...platform,
     SANDTRAIL_HTTP_HOST: '127.0.0.1',
     SANDTRAIL_HTTP_PORT: String(httpPort),
+    SANDTRAIL_MODAL_PORT: String(modalPort),
     ...(certificates
       ? {
           SANDTRAIL_HTTP_TLS_CERT_FILE: certificates.gateway.cert,
@@ -70,6 +72,7 @@ export function servicesOf({
       : {}),
     SANDTRAIL_PUBLIC_URL: publicUrl,
     SANDTRAIL_DATA_PLANE_KEY_FILE: keys.path('data-plane.key'),
+    SANDTRAIL_MASTER_KEY_FILE: keys.path('master.key'),
     SANDTRAIL_BLOB_DIR: blobs,
     SANDTRAIL_BLOB_KEY_FILE: keys.path('blob.key'),
     SANDTRAIL_TRAIL_PUBLIC_KEY_FILE: keys.path('trail.vkey'),
@@ -116,7 +119,11 @@ export function servicesOf({
       service('volume-syncer', 'volume-syncer', platform),
       service('gateway', 'gateway', gateway),
       ...moreHttpPorts.map((port, index) =>
-        service(`gateway-${index + 2}`, 'gateway', { ...gateway, SANDTRAIL_HTTP_PORT: String(port) }),
+        service(`gateway-${index + 2}`, 'gateway', {
+          ...gateway,
+          SANDTRAIL_HTTP_PORT: String(port),
+          SANDTRAIL_MODAL_PORT: '0',
+        }),
       ),
     ],
     several('runtime-worker', 'worker', workers),

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { join } from 'node:path'
 import { ensureCertificates, findCertificates } from './certificates.mjs'
 import { openDatabase } from './database.mjs'
-import { cli, firstToken, importBaseImage } from './first-use.mjs'
+import { cli, firstToken, importBaseImage, modalToken } from './first-use.mjs'
 import { ensureKeys, rotateLogin } from './keys.mjs'
 import { removeLeftovers } from './leftovers.mjs'
 import { startNats } from './nats.mjs'
@@ -105,6 +105,7 @@ async function start(dir, isPrivate, options) {
   await tenants()
 
   const httpPort = await portFor(dir, 'gateway')
+  const modalPort = await portFor(dir, 'gateway-modal')
   const moreHttpPorts = await inTurn(gateways - 1, (index) => portFor(dir, `gateway-${index + 2}`))
   const names = [
     ...[
@@ -122,6 +123,7 @@ async function start(dir, isPrivate, options) {
     natsUrl,
     databaseUrl: serviceUrl,
     httpPort,
+    modalPort,
     moreHttpPorts,
     metricsPort: (name) => metricsPorts[names.indexOf(name)] ?? 0,
     keys,
@@ -134,9 +136,12 @@ async function start(dir, isPrivate, options) {
     await Promise.all(stage.map((service) => startService(dir, service, logs)))
   }
 
+  const token = await firstToken(keys.path('token'), serviceUrl)
   const env = {
     SANDTRAIL_URL: `${scheme(certificates)}://127.0.0.1:${httpPort}`,
-    SANDTRAIL_TOKEN: await firstToken(keys.path('token'), serviceUrl),
+    SANDTRAIL_TOKEN: token,
+    MODAL_SERVER_URL: `${scheme(certificates)}://localhost:${modalPort}`,
+    ...modalToken(token),
     ...(certificates ? { SANDTRAIL_CA_FILE: certificates.ca, NATS_CA: certificates.ca } : {}),
     NATS_URL: natsUrl,
     NATS_USER: keys.tenant.user,

@@ -16,6 +16,7 @@ const started = servicesOf({
   natsUrl: 'nats://x',
   databaseUrl: 'postgres://x',
   httpPort: 1,
+  modalPort: 2,
   keys: { path: (name) => name, workers: [worker], certificates },
   pools: ['pool'],
   schedulers: 1,

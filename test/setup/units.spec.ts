@@ -30,6 +30,7 @@ const services = servicesOf({
   natsUrl: 'nats://x',
   databaseUrl: 'postgres://x',
   httpPort: 1,
+  modalPort: 2,
   keys: {
     path: (name) => join(etc, 'keys', name),
     workers: [{ id: 'wk-1', nkeyPublic: 'U', credentialsFile: join(etc, 'keys', 'worker-1.json') }],

@@ -30,6 +30,9 @@ export interface SandboxView extends Required<SandboxSpec> {
   version: number
 }
 
+/** Tells an idle end from that of the lifetime. */
+export const IDLE_REASON = 'idle for too long'
+
 const TERMINAL: ReadonlySet<string> = new Set(SANDBOX_TERMINAL_EVENTS)
 
 /** Folds the events of one sandbox's stream, oldest first; null when they do not begin one. */
@@ -76,7 +79,7 @@ function cause(event: SandboxEvent | undefined): { reason: string | null; errorC
     case 'SandboxTerminated':
       return { reason: 'terminated on request', errorCode: null }
     case 'SandboxTimedOut': {
-      const reason = event.data.reason === 'idle' ? 'idle for too long' : 'its lifetime was over'
+      const reason = event.data.reason === 'idle' ? IDLE_REASON : 'its lifetime was over'
       return { reason, errorCode: null }
     }
     case 'SandboxFailed':

@@ -1,0 +1,73 @@
+/** The port that the official Modal SDKs are pointed at by MODAL_SERVER_URL: control plane and command router. */
+
+import { Code, ConnectError, type ConnectRouter } from '@connectrpc/connect'
+import { type ConnectNodeAdapterOptions, connectNodeAdapter } from '@connectrpc/connect-node'
+import type { HttpTls } from '../config.js'
+import type { Gateway } from '../gateway.js'
+import { apps } from './apps.js'
+import { AUTHORITY, guard } from './calls.js'
+import { environments } from './environments.js'
+import { ModalClient } from './gen/client_pb.js'
+import { TaskCommandRouter } from './gen/task_command_router_pb.js'
+import { images } from './images.js'
+import { type Listener, listen } from './listener.js'
+import { taskCommandRouter } from './router.js'
+import { sandboxes } from './sandboxes.js'
+import { secrets } from './secrets.js'
+
+/** The SDKs' own limit, both ways. */
+const MESSAGE_BYTES_MAX = 100 * 1024 * 1024
+const DRAIN_MS = 5_000
+
+export interface ModalServer {
+  port: number
+  stop(): Promise<void>
+}
+
+/** The SDKs know UNIMPLEMENTED; a status of HTTP says less. */
+const notServed: NonNullable<ConnectNodeAdapterOptions['fallback']> = (request, response) => {
+  const rpc = (request.url ?? '').split('/').at(-1)?.slice(0, 64)
+  const message = `${rpc} is not served by Sandtrail: see docs/modal-compatibility.md`
+  response.statusCode = 200
+  response.setHeader('content-type', 'application/grpc')
+  response.setHeader('grpc-status', String(Code.Unimplemented))
+  response.setHeader('grpc-message', encodeURIComponent(message))
+  response.end()
+}
+
+export async function startModalServer(
+  gateway: Gateway,
+  { host, port, tls }: { host: string; port: number; tls: HttpTls | null },
+): Promise<ModalServer> {
+  const stopping = new AbortController()
+  const handler = connectNodeAdapter({
+    connect: false,
+    grpcWeb: false,
+    readMaxBytes: MESSAGE_BYTES_MAX,
+    writeMaxBytes: MESSAGE_BYTES_MAX,
+    interceptors: [guard(gateway)],
+    shutdownSignal: stopping.signal,
+    routes(router: ConnectRouter) {
+      router.service(ModalClient, {
+        ...environments(gateway),
+        ...apps(gateway),
+        ...images(gateway),
+        ...secrets(gateway),
+        ...sandboxes(gateway),
+      })
+      router.service(TaskCommandRouter, taskCommandRouter(gateway))
+    },
+    fallback: notServed,
+  })
+  const listener: Listener = await listen({ host, port, tls, log: gateway.log }, (request, response) => {
+    request.headers[AUTHORITY] = request.authority
+    handler(request, response)
+  })
+  return {
+    port: listener.port,
+    async stop() {
+      stopping.abort(new ConnectError('the gateway is stopping', Code.Unavailable))
+      await listener.close(DRAIN_MS)
+    },
+  }
+}
