@@ -25,6 +25,10 @@ test('what was just created is in the list, also by tag, state and name', async 
     const listed = await system.json<{ sandboxId: string }[]>('ps', ...filter)
     expect(listed.map(({ sandboxId }) => sandboxId)).toContain(id)
   }
+  expect(await system.ok('tag', 'fresh', 'c=d', 'e=f')).toBe(id)
+  expect(await system.json('ps', '--tag', 'c=d')).toMatchObject([{ sandboxId: id, tags: { c: 'd', e: 'f' } }])
+  expect(await system.json('ps', '--tag', 'a=b')).toEqual([])
+  expect(await system.run(['name', 'fresh', 'other'])).toMatchObject({ code: 5 })
   await system.ok('rm', 'fresh')
   const living = await system.json<{ sandboxId: string }[]>('ps')
   expect(living.map(({ sandboxId }) => sandboxId)).not.toContain(id)

@@ -96,6 +96,8 @@ afterAll(async () => {
 /** A good body of each route that takes one. A route that is missing here fails. */
 const BODIES: Record<string, object> = {
   'POST /v1/sandboxes/{sandbox}/execs': { argv: ['true'] },
+  'PUT /v1/sandboxes/{sandbox}/tags': { tags: { a: 'b' } },
+  'PUT /v1/sandboxes/{sandbox}/name': { name: 'named' },
   'POST /v1/sandboxes/{sandbox}/resize': { rows: 10, cols: 10 },
   'POST /v1/execs/{exec}/signal': { signal: 9 },
   'POST /v1/execs/{exec}/resize': { rows: 10, cols: 10 },
@@ -220,6 +222,8 @@ describe('over NATS', () => {
   /** Every command and read with something in it that belongs to somebody. */
   const requests: Record<string, (of: typeof theirs) => object> = {
     'sandbox.terminate': (of) => ({ sandboxId: id(of, 'sandbox') }),
+    'sandbox.tag': (of) => ({ sandboxId: id(of, 'sandbox'), tags: {} }),
+    'sandbox.name': (of) => ({ sandboxId: id(of, 'sandbox'), name: 'named' }),
     'sandbox.exec': (of) => ({ sandboxId: id(of, 'sandbox'), argv: ['true'] }),
     'sandbox.signal': (of) => ({ execId: id(of, 'exec'), signal: 9 }),
     'sandbox.create': (of) => ({ image: id(of, 'image') }),

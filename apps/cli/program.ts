@@ -102,6 +102,18 @@ function addSandboxCommands(program: Command): void {
     .addOption(output())
     .action(async (sandbox, flags) => (await import('./commands/describe.js')).describe(sandbox, flags))
   program
+    .command('tag')
+    .description('replace all tags of a sandbox, also of one that has ended')
+    .argument('<sandbox>')
+    .argument('[tag...]', 'KEY=VALUE; none takes them all away')
+    .action(async (sandbox, tags) => (await import('./commands/tag.js')).tag(sandbox, tags))
+  program
+    .command('name')
+    .description('name a living sandbox that has no name')
+    .argument('<sandbox>')
+    .argument('<name>')
+    .action(async (sandbox, name) => (await import('./commands/tag.js')).name(sandbox, name))
+  program
     .command('logs')
     .description("output of a sandbox's main command")
     .argument('<sandbox>')

@@ -11,6 +11,11 @@ const SUMMARIES: Record<string, (data: Data) => string> = {
   },
   SandboxPlaced: (data) => `on ${data.workerId}, epoch ${data.epoch}`,
   SandboxStarted: (data) => volumesOf(data),
+  SandboxTagged: ({ tags }) =>
+    Object.entries(tags as Record<string, string>)
+      .map(([key, value]) => `${key}=${value}`)
+      .join(', '),
+  SandboxNamed: (data) => String(data.name),
   SandboxStopRequested: (data) => String(data.reason),
   SandboxFinished: (data) => (data.signal === null ? `exit code ${data.exitCode}` : `signal ${data.signal}`),
   SandboxTerminated: (data) => stagedOf(data),

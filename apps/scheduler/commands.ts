@@ -9,6 +9,7 @@ import type { Scheduler } from './context.js'
 import { createSandbox } from './create-sandbox.js'
 import { requestExec, signalExec } from './exec-commands.js'
 import type { EndedExec } from './exec-waiters.js'
+import { nameSandbox, tagSandbox } from './label-sandbox.js'
 import { stopSandbox } from './terminate-sandbox.js'
 import { cordonWorker, drainWorker, uncordonWorker } from './workers.js'
 
@@ -19,6 +20,8 @@ export const commands = new CommandTable<Scheduler>()
   .add('sandbox.terminate', COMMANDS['sandbox.terminate'], (scheduler, command) =>
     stopSandbox(scheduler, command, 'terminate'),
   )
+  .add('sandbox.tag', COMMANDS['sandbox.tag'], tagSandbox)
+  .add('sandbox.name', COMMANDS['sandbox.name'], nameSandbox)
   .add('worker.cordon', COMMANDS['worker.cordon'], cordonWorker)
   .add('worker.uncordon', COMMANDS['worker.uncordon'], uncordonWorker)
   .add('worker.drain', COMMANDS['worker.drain'], drainWorker)

@@ -27,6 +27,16 @@ export class SandboxController {
     return commands.run(this.scheduler, 'sandbox.signal', body, context)
   }
 
+  @MessagePattern({ request: 'v1.*.req.sandbox.tag' })
+  tag(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'sandbox.tag', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.*.req.sandbox.name' })
+  name(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'sandbox.name', body, context)
+  }
+
   @MessagePattern({ request: 'v1.*.req.sandbox.terminate' })
   terminate(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
     return commands.run(this.scheduler, 'sandbox.terminate', body, context)

@@ -349,6 +349,33 @@ test('a name is one live sandbox of an app, and free again after its end', async
   await createSandbox({ name: 'in-app', appId: one })
 })
 
+test('all tags are replaced, also after the end', async () => {
+  const sandboxId = await createSandbox({ tags: { a: '1', b: '2' } })
+  await scheduler.ask('tag', { sandboxId, tags: { a: '3' } })
+  const again = await scheduler.ask('tag', { sandboxId, tags: { a: '3' } })
+  await worker.report(sandboxId, [started, stopped])
+  await scheduler.ask('tag', { sandboxId, tags: {} })
+  expect(again).toMatchObject({ sandboxId, version: 3 })
+  const events = await scheduler.events(sandboxId)
+  const tagged = events.filter(({ type }) => type === 'SandboxTagged')
+  expect(tagged.map(({ data, version }) => [version, data.tags])).toEqual([
+    [3, { a: '3' }],
+    [6, {}],
+  ])
+})
+
+test('a sandbox without a name gets one while it lives, which its end gives back', async () => {
+  const sandboxId = await createSandbox()
+  await scheduler.ask('name', { sandboxId, name: 'later' })
+  await expect(scheduler.ask('name', { sandboxId, name: 'later' })).resolves.toMatchObject({ version: 3 })
+  const refused = (id: string, name: string) => expect(scheduler.ask('name', { sandboxId: id, name })).rejects
+  await refused(sandboxId, 'another').toMatchObject({ code: 'ALREADY_NAMED' })
+  await refused(await createSandbox(), 'later').toMatchObject({ code: 'NAME_TAKEN' })
+  await worker.report(sandboxId, [stopped])
+  await refused(sandboxId, 'later').toMatchObject({ code: 'SANDBOX_GONE' })
+  await createSandbox({ name: 'later' })
+})
+
 test('a report of a stale epoch, or about the sandbox of another worker, is fenced', async () => {
   const sandboxId = await createSandbox()
   const owner = await worker.order('create', sandboxId)

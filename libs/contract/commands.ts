@@ -54,6 +54,8 @@ const pty = z
   .default(null)
 const durationMs = (max: number) => z.int().min(1).max(max)
 
+const tags = z.record(name, text(256)).refine((all) => Object.keys(all).length <= 64, 'at most 64 tags')
+
 export const sandboxCreate = z.strictObject({
   /** Name or id of an image, or id of a snapshot; null: the default base image. */
   image: text(256).nullable().default(null),
@@ -101,10 +103,7 @@ export const sandboxCreate = z.strictObject({
     .max(32)
     .default([]),
   name: name.nullable().default(null),
-  tags: z
-    .record(name, text(256))
-    .default({})
-    .refine((tags) => Object.keys(tags).length <= 64, 'at most 64 tags'),
+  tags: tags.default({}),
   runtime: z.enum(['gvisor', 'vm']).default('gvisor'),
   /** Its name is unique within this app then. */
   appId: appId.nullable().default(null),
@@ -114,6 +113,11 @@ export const sandboxCreate = z.strictObject({
 })
 
 export const sandboxTerminate = z.strictObject({ sandboxId: id('sb') })
+
+/** `tags` are all that it has from now on; legal also after its end. */
+export const sandboxTag = z.strictObject({ sandboxId: id('sb'), tags })
+/** Of a living one without a name. */
+export const sandboxName = z.strictObject({ sandboxId: id('sb'), name })
 
 export const sandboxExec = z.strictObject({
   sandboxId: id('sb'),
@@ -165,6 +169,8 @@ export const workerDrain = workerCordon.extend({
 export const COMMANDS = {
   'sandbox.create': sandboxCreate,
   'sandbox.terminate': sandboxTerminate,
+  'sandbox.tag': sandboxTag,
+  'sandbox.name': sandboxName,
   'sandbox.exec': sandboxExec,
   'sandbox.signal': sandboxSignal,
   'snapshot.create': snapshotCreate,

@@ -29,6 +29,7 @@ export const CODES = {
   VOLUME_NOT_FOUND: { http: 404, grpc: 5, exit: 3 },
   VOLUME_IN_USE: { http: 409, grpc: 9, exit: 5 },
   NAME_TAKEN: { http: 409, grpc: 6, exit: 5 },
+  ALREADY_NAMED: { http: 409, grpc: 9, exit: 5 },
   NO_CAPACITY: { http: 429, grpc: 8, exit: 6 },
   QUOTA_EXCEEDED: { http: 429, grpc: 8, exit: 6 },
   RESOURCE_EXHAUSTED: { http: 429, grpc: 8, exit: 6 },

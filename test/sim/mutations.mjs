@@ -93,7 +93,7 @@ export const MUTATIONS = {
   },
   'an ended sandbox keeps its name': {
     file: 'apps/scheduler/reports.ts',
-    find: `      request.claims = { release: claimsOf(state.spec.name, sandboxId) }\n`,
+    find: `      request.claims = { release: nameClaims(state.spec, sandboxId) }\n`,
     replace: '',
   },
   'the execs of a lost sandbox are forgotten': {

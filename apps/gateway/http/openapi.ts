@@ -1,7 +1,15 @@
 /** OpenAPI 3.1 of the HTTP API, made from the schemas that the requests are checked with. docs/http.md is its prose. */
 
 import { z } from 'zod'
-import { imageImport, sandboxCreate, sandboxExec, sandboxSignal, volumeCreate } from '#libs/contract'
+import {
+  imageImport,
+  sandboxCreate,
+  sandboxExec,
+  sandboxName,
+  sandboxSignal,
+  sandboxTag,
+  volumeCreate,
+} from '#libs/contract'
 import { CODES } from '#libs/domain'
 import { ANSWERS, type AnswerName } from './answers.js'
 import { pruneBody } from './prune.controller.js'
@@ -61,6 +69,18 @@ export const ROUTES: Record<string, Route> = {
     summary: 'End a sandbox. Legal in every state; its history stays.',
     answer: 'Accepted',
     status: 202,
+    command: true,
+  },
+  'PUT /v1/sandboxes/{sandbox}/tags': {
+    summary: 'Replace all tags; legal also after the end.',
+    body: sandboxTag.omit({ sandboxId: true }),
+    answer: 'Accepted',
+    command: true,
+  },
+  'PUT /v1/sandboxes/{sandbox}/name': {
+    summary: 'Name a living sandbox that has no name.',
+    body: sandboxName.omit({ sandboxId: true }),
+    answer: 'Accepted',
     command: true,
   },
   'GET /v1/sandboxes/{sandbox}/wait': {

@@ -2,7 +2,7 @@
 
 import { Body, Controller, Get, HttpCode, Param, Post, Put, Req, Res } from '@nestjs/common'
 import type { Request, Response } from 'express'
-import { type Accepted, parseBody, sandboxExec } from '#libs/contract'
+import { type Accepted, parseBody, sandboxExec, sandboxName, sandboxTag } from '#libs/contract'
 import { SANDBOX_TERMINAL_EVENTS } from '#libs/domain'
 import { sendCommand } from '../commands.js'
 import { execsOf, runExec } from '../execs.js'
@@ -21,6 +21,8 @@ import { AT_QUERY, LIST_QUERY, LOGS_QUERY, resizeBody, STDIN_QUERY, WAIT_QUERY }
 import { sendOutput } from './send-output.js'
 
 const execBody = sandboxExec.omit({ sandboxId: true })
+const tagBody = sandboxTag.omit({ sandboxId: true })
+const nameBody = sandboxName.omit({ sandboxId: true })
 
 @Controller('v1/sandboxes')
 export class SandboxesController {
@@ -55,6 +57,37 @@ export class SandboxesController {
     const origin = originOf(request)
     const sandboxId = await findSandboxId(db, origin.tenant, reference)
     return (await sendCommand(messaging, origin, 'sandbox.terminate', { sandboxId })).accepted
+  }
+
+  /** All tags that it has from now on. */
+  @Put(':sandbox/tags')
+  async tag(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+    @Body() body: unknown,
+  ): Promise<Accepted> {
+    return await this.label(request, reference, 'sandbox.tag', parseBody(tagBody, body))
+  }
+
+  @Put(':sandbox/name')
+  async name(
+    @Req() request: Request,
+    @Param('sandbox') reference: string,
+    @Body() body: unknown,
+  ): Promise<Accepted> {
+    return await this.label(request, reference, 'sandbox.name', parseBody(nameBody, body))
+  }
+
+  private async label(
+    request: Request,
+    reference: string,
+    command: 'sandbox.tag' | 'sandbox.name',
+    body: object,
+  ): Promise<Accepted> {
+    const { db, messaging } = this.gateway
+    const origin = originOf(request)
+    const sandboxId = await findSandboxId(db, origin.tenant, reference)
+    return (await sendCommand(messaging, origin, command, { sandboxId, ...body })).accepted
   }
 
   /** Answers with the end, or with the state as it is when the time is up. */

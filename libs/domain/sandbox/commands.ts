@@ -19,6 +19,9 @@ interface FromWorker {
 export type SandboxCommand =
   | { type: 'CreateSandbox'; spec: SandboxSpec; placement: FromWorker }
   | { type: 'TerminateSandbox'; reason: StopReason }
+  /** All of them: what is not among these is taken away. */
+  | { type: 'TagSandbox'; tags: Record<string, string> }
+  | { type: 'NameSandbox'; name: string }
   | ({ type: 'ReportStarted'; volumes: { volumeId: VolumeId; version: number }[] } & FromWorker)
   | ({ type: 'ReportEnded'; ending: EndingReport; staged: StagedVolume[] } & FromWorker)
   | ({ type: 'ReportCleanedUp'; leftovers: string[] } & FromWorker)

@@ -98,6 +98,23 @@ test.each<[EndingReport, string, number]>([
   expect(live(create, started, ended(ending)).last).toMatchObject([{ type, data: { exitCode } }])
 })
 
+test('tags are replaced as a whole, also after the end, and the same again changes nothing', () => {
+  const tag = (tags: Record<string, string>): SandboxCommand => ({ type: 'TagSandbox', tags })
+  const { last, state } = live(create, tag({ a: '1', b: '2' }), ended({ kind: 'stopped' }), tag({ b: '2' }))
+  expect(last).toEqual([{ type: 'SandboxTagged', typeVersion: 1, data: { tags: { b: '2' } } }])
+  expect(state).toMatchObject({ status: 'ended', spec: { tags: { b: '2' } } })
+  expect(live(create, tag({ a: '1', b: '2' }), tag({ b: '2', a: '1' })).last).toEqual([])
+  expect(live(tag({})).last).toBe('SANDBOX_NOT_FOUND')
+})
+
+test('a living sandbox without a name gets one, for its life', () => {
+  const name = (text: string): SandboxCommand => ({ type: 'NameSandbox', name: text })
+  expect(live(create, name('web')).state).toMatchObject({ spec: { name: 'web' } })
+  expect(live(create, name('web'), terminate, name('web')).last).toEqual([])
+  expect(live(create, name('web'), name('other')).last).toBe('ALREADY_NAMED')
+  expect(live(create, ended({ kind: 'stopped' }), name('web')).last).toBe('SANDBOX_GONE')
+})
+
 test('a report of another epoch is fenced', () => {
   expect(live(create, { ...started, epoch: 2 } as SandboxCommand).last).toBe('STALE_EPOCH')
 })
@@ -139,6 +156,10 @@ describe('whatever comes, in whatever order', () => {
     })),
     epoch.map((epoch) => ({ type: 'ReportCleanedUp', workerId: placement.workerId, epoch, leftovers: [] })),
     epoch.map((epoch) => ({ type: 'DeclareLost', epoch, reason: 'r' })),
+    fc
+      .constantFrom<Record<string, string>[]>({}, { a: '1' }, { b: '1' })
+      .map((tags) => ({ type: 'TagSandbox', tags })),
+    fc.constantFrom('one', 'two').map((name) => ({ type: 'NameSandbox', name })),
   )
 
   test('the table allows every step, and there is at most one terminal event', () => {

@@ -15,6 +15,10 @@ export function decideSandbox(state: Sandbox, command: SandboxCommand): SandboxE
       return create(state, command)
     case 'TerminateSandbox':
       return terminate(state, command)
+    case 'TagSandbox':
+      return tag(state, command)
+    case 'NameSandbox':
+      return name(state, command)
     case 'ReportStarted':
       return started(state, command)
     case 'ReportEnded':
@@ -53,6 +57,24 @@ function terminate(state: Sandbox, { reason }: Command<'TerminateSandbox'>): San
 
 function stop(reason: Command<'TerminateSandbox'>['reason']): SandboxEvent[] {
   return [{ type: 'SandboxStopRequested', typeVersion: 1, data: { reason, deadlineMs: STOP_DEADLINE_MS } }]
+}
+
+function tag(state: Sandbox, { tags }: Command<'TagSandbox'>): SandboxEvent[] {
+  const { spec } = placed(state)
+  const keys = Object.keys(tags)
+  const isSame =
+    keys.length === Object.keys(spec.tags).length && keys.every((key) => spec.tags[key] === tags[key])
+  return isSame ? [] : [{ type: 'SandboxTagged', typeVersion: 1, data: { tags } }]
+}
+
+function name(state: Sandbox, command: Command<'NameSandbox'>): SandboxEvent[] {
+  const { status, spec } = placed(state)
+  if (status === 'ended') throw new Rejected('SANDBOX_GONE', 'the sandbox has ended, it cannot be named')
+  if (spec.name === command.name) return []
+  if (spec.name !== null) {
+    throw new Rejected('ALREADY_NAMED', `the sandbox is called ${spec.name}, and a name is for life`)
+  }
+  return [{ type: 'SandboxNamed', typeVersion: 1, data: { name: command.name } }]
 }
 
 function started(state: Sandbox, report: Command<'ReportStarted'>): SandboxEvent[] {
@@ -124,10 +146,15 @@ function lost(state: Sandbox, { epoch, reason }: Command<'DeclareLost'>): Sandbo
 }
 
 function fence(state: Sandbox, epoch: number): void {
+  const current = placed(state)
+  if (current.epoch !== epoch) {
+    throw new Rejected('STALE_EPOCH', `epoch ${epoch} has ended, the sandbox is in epoch ${current.epoch}`)
+  }
+}
+
+function placed(state: Sandbox) {
   if (state.status === 'absent' || state.status === 'created') {
     throw new Rejected('SANDBOX_NOT_FOUND', 'no sandbox has this id')
   }
-  if (state.epoch !== epoch) {
-    throw new Rejected('STALE_EPOCH', `epoch ${epoch} has ended, the sandbox is in epoch ${state.epoch}`)
-  }
+  return state
 }

@@ -23,6 +23,10 @@ export type SandboxEvent =
       'SandboxStarted',
       { workerId: WorkerId; epoch: number; volumes: { volumeId: VolumeId; version: number }[] }
     >
+  /** All tags that it has from now on. */
+  | Decided<'SandboxTagged', { tags: Record<string, string> }>
+  /** One that was created without a name. */
+  | Decided<'SandboxNamed', { name: string }>
   | Decided<'SandboxStopRequested', { reason: StopReason; deadlineMs: number }>
   | Decided<'SandboxFinished', Ending & { signal: number | null }>
   | Decided<'SandboxTerminated', Ending>

@@ -26,6 +26,10 @@ export function evolveSandbox(state: Sandbox, past: PastEvent): Sandbox {
   switch (event.type) {
     case 'SandboxStarted':
       return state.status === 'stopping' ? { ...state, wasRunning: true } : { status: 'running', ...placed }
+    case 'SandboxTagged':
+      return { ...state, spec: { ...spec, tags: event.data.tags } }
+    case 'SandboxNamed':
+      return { ...state, spec: { ...spec, name: event.data.name } }
     case 'SandboxStopRequested': {
       const wasRunning = state.status === 'running'
       return { status: 'stopping', reason: event.data.reason, wasRunning, ...placed }

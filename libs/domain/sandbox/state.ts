@@ -51,6 +51,11 @@ export const SANDBOX_TRANSITIONS: readonly Transition<SandboxStatus>[] = [
   ...(['starting', 'running', 'stopping'] as const).flatMap((from) =>
     TERMINALS_ANYWHERE.map((event) => ({ from, event, to: 'ended' as const })),
   ),
+  ...(['starting', 'running', 'stopping'] as const).flatMap((status) =>
+    ['SandboxTagged', 'SandboxNamed'].map((event) => ({ from: status, event, to: status })),
+  ),
+  // Tags are for whoever looks for it, its name is free again.
+  { from: 'ended', event: 'SandboxTagged', to: 'ended' },
   // Facts after the end are legal, and typed.
   { from: 'ended', event: 'SandboxEndReportedLate', to: 'ended' },
   { from: 'ended', event: 'SandboxCleanedUp', to: 'ended' },

@@ -52,6 +52,8 @@ const stopRequested: SandboxEvent = {
   typeVersion: 1,
   data: { reason: 'terminate', deadlineMs: 1 },
 }
+const tagged: SandboxEvent = { type: 'SandboxTagged', typeVersion: 1, data: { tags: { of: 'later' } } }
+const named: SandboxEvent = { type: 'SandboxNamed', typeVersion: 1, data: { name: 'late' } }
 const finished = (exitCode: number): SandboxEvent => ({
   type: 'SandboxFinished',
   typeVersion: 1,
@@ -85,8 +87,10 @@ test('events that come one by one give the rows that they give together', async 
     [created({ name: 'web', tags: { app: 'a' } }), placed, started, stopRequested, finished(3)],
     [created(), placed, stopRequested, started],
     [created(), placed, started, lost],
+    [created({ tags: { first: 'yes' } }), placed, tagged, named, stopRequested, tagged, started, named],
+    [created(), placed, stopRequested, tagged, started, finished(0), tagged],
   ]
-  const rows = async () => (await db.pool.query('select * from sandboxes order by sandbox_id')).rows
+  const rows = async () => (await db.pool.query('select * from sandboxes order by created_at')).rows
   for (const [first, ...later] of lives) {
     const stream = await sandbox([first!], 'slow')
     for (const [i, event] of later.entries()) {
@@ -97,7 +101,8 @@ test('events that come one by one give the rows that they give together', async 
   }
   await project()
   const oneByOne = await rows()
-  expect(oneByOne.map(({ state }) => state)).toEqual(['ended', 'stopping', 'ended'])
+  expect(oneByOne.map(({ state }) => state)).toEqual(['ended', 'stopping', 'ended', 'stopping', 'ended'])
+  expect(oneByOne[3]).toMatchObject({ name: 'late', tags: { of: 'later' } })
   await rebuildProjection(db.pool, sandboxesProjection)
   expect(await rows()).toEqual(oneByOne)
 })

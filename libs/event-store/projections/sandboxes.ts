@@ -13,6 +13,8 @@ export const sandboxesProjection: Projection = {
     'SandboxCreated',
     'SandboxPlaced',
     'SandboxStarted',
+    'SandboxTagged',
+    'SandboxNamed',
     'SandboxStopRequested',
     ...SANDBOX_TERMINAL_EVENTS,
   ],
@@ -34,7 +36,7 @@ async function apply(tx: Transaction, events: RecordedEvent[]): Promise<void> {
 interface Change {
   sandbox_id: string
   position: string
-  state: string
+  state?: string
   /** Of a start by itself: one that was under way when the stop was asked for does not make it running again. */
   unless_stopping?: boolean
   tenant?: string
@@ -67,7 +69,9 @@ const CREATE = `
 `
 const CHANGE = `
   update sandboxes s
-  set state = case when c.unless_stopping and s.state = 'stopping' then s.state else c.state end,
+  set state = case when c.unless_stopping and s.state = 'stopping' then s.state else coalesce(c.state, s.state) end,
+      name = coalesce(c.name, s.name),
+      tags = coalesce(c.tags, s.tags),
       worker_id = coalesce(c.worker_id, s.worker_id),
       epoch = coalesce(c.epoch, s.epoch),
       started_at = coalesce(c.started_at, s.started_at),
@@ -83,7 +87,8 @@ const CHANGE = `
 function follow(recorded: RecordedEvent, earlier: Change | undefined): Change {
   const event = recorded as unknown as SandboxEvent
   const { stream: sandbox_id, tenant, at } = recorded
-  const now = { ...earlier, sandbox_id, position: String(recorded.position), unless_stopping: false }
+  const same = { ...earlier, sandbox_id, position: String(recorded.position) }
+  const now = { ...same, unless_stopping: false }
   switch (event.type) {
     case 'SandboxCreated': {
       const { name, tags, appId: app_id = null, image } = event.data.spec
@@ -96,9 +101,13 @@ function follow(recorded: RecordedEvent, earlier: Change | undefined): Change {
       return {
         ...now,
         state: earlier?.state === 'stopping' ? 'stopping' : 'running',
-        unless_stopping: earlier === undefined,
+        unless_stopping: earlier?.state === undefined,
         started_at: at,
       }
+    case 'SandboxTagged':
+      return { ...same, tags: event.data.tags }
+    case 'SandboxNamed':
+      return { ...same, name: event.data.name }
     case 'SandboxStopRequested':
       return { ...now, state: 'stopping' }
     case 'SandboxFinished':
