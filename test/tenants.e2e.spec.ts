@@ -244,8 +244,17 @@ describe('over NATS', () => {
   }
   /** Nothing of a tenant's is named in them. */
   const LISTS = ['sandbox.list', 'image.list', 'snapshot.list', 'volume.list', 'events.read']
+  /** Served for operators alone, as what cordons a worker is. */
+  const ADMINISTRATION = Object.keys(COMMANDS).filter((name) => /^(tenant|token)\./.test(name))
   /** These name nothing that exists, a digest aside (tested with the snapshotter), or are the platform's. */
-  const WITHOUT = ['image.import', 'volume.create', 'worker.cordon', 'worker.uncordon', 'worker.drain']
+  const WITHOUT = [
+    'image.import',
+    'volume.create',
+    'worker.cordon',
+    'worker.uncordon',
+    'worker.drain',
+    ...ADMINISTRATION,
+  ]
 
   test('every command, and every read of the sources, is in these lists', () => {
     const known = [...Object.keys(requests), ...LISTS, ...WITHOUT]

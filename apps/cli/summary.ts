@@ -44,6 +44,14 @@ const SUMMARIES: Record<string, (data: Data) => string> = {
   WorkerCordoned: (data) => String(data.reason ?? ''),
   WorkerDrainRequested: ({ reason, timeoutMs }) =>
     `${timeoutMs === null ? 'no limit' : `within ${Number(timeoutMs) / 1000} s`}${reason === null ? '' : `: ${reason}`}`,
+  TenantCreated: ({ limits }) => limitsOf(limits),
+  TenantLimitsChanged: ({ limits }) => limitsOf(limits),
+  TenantSuspended: ({ reason, sandboxes }) =>
+    `${sandboxes === 'end' ? 'ends what runs' : 'keeps what runs'}${reason === null ? '' : `: ${reason}`}`,
+  TenantRemovalRequested: ({ reason, force }) =>
+    `${force ? 'by force' : 'has nothing'}${reason === null ? '' : `: ${reason}`}`,
+  TokenCreated: (data) => `${data.tokenId} ${data.name}${data.operator ? ', an operator’s' : ''}`,
+  TokenRevoked: (data) => String(data.tokenId),
   VolumeCreated: (data) => String(data.name),
   VolumeCommitRequested: (data) => `by ${data.sandboxId}`,
   VolumeCommitted: (data) => {
@@ -62,6 +70,11 @@ export function summarize({ type, data }: Pick<Event, 'type' | 'data'>): string 
     // An event of another version than this client knows: the type alone still tells something.
     return ''
   }
+}
+
+function limitsOf(limits: unknown): string {
+  const all = Object.entries(limits as Record<string, number | null>)
+  return all.map(([name, limit]) => `${name} ${limit ?? 'unlimited'}`).join(', ')
 }
 
 function volumesOf(data: Data): string {

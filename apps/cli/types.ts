@@ -67,6 +67,7 @@ export interface Image {
 
 export interface Tenant {
   tenant: string
+  state: 'active' | 'suspended' | 'removing' | 'removed'
   createdAt: string | null
   /** null: unlimited. */
   limits: Record<string, number | null>

@@ -70,7 +70,7 @@ export async function startGateway(
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => waiter.nudge())
   const drain = new Drain()
   const app = await createApp(gateway, messaging, drain, config.http.tls?.current)
-  gateway.gate.start()
+  await gateway.gate.start()
   const janitor = startBlobJanitor(gateway)
   await app.startAllMicroservices()
   const server = app.getHttpServer() as HttpServer & HttpsServer

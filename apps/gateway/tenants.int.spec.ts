@@ -70,6 +70,50 @@ describe('an operator', () => {
     expect((await gateway.ask('GET', '/v1/whoami', undefined, theirs)).status).toBe(401)
   })
 
+  test('suspends a tenant at once, and resumes it; the trail of the tenant says who, and of which tokens', async () => {
+    await asOperator('POST', '/v1/tenants', { tenant: 'paused', execs: 3 })
+    const { id, token } = (await asOperator('POST', '/v1/tenants/paused/tokens', { name: 'ci' })).body
+    const theirs = { authorization: `Bearer ${token}` }
+    const suspended = await asOperator('POST', '/v1/tenants/paused/suspend', { reason: 'unpaid' })
+    expect(suspended).toMatchObject({ status: 200, body: { tenant: 'paused', state: 'suspended' } })
+    expect(await gateway.ask('GET', '/v1/whoami', undefined, theirs)).toMatchObject({
+      status: 403,
+      body: { error: { code: 'TENANT_SUSPENDED', retryable: false } },
+    })
+    expect(await refusals('paused', 'TENANT_SUSPENDED')).toMatchObject([
+      { actor: `token:${id}`, action: 'GET /v1/whoami', count: 1 },
+    ])
+    await asOperator('POST', '/v1/tenants/paused/resume')
+    // As soon as the gateway has looked again.
+    while ((await gateway.ask('GET', '/v1/whoami', undefined, theirs)).status !== 200);
+    await asOperator('DELETE', `/v1/tenants/paused/tokens/${id}`)
+
+    const { body } = await asOperator('GET', '/v1/tenants/paused/history')
+    const told = body.events.map(({ type, data }: { type: string; data: object }) => ({ type, data }))
+    expect(told).toMatchObject([
+      { type: 'TenantCreated', data: { tenant: 'paused' } },
+      { type: 'TokenCreated', data: { tenant: 'paused', tokenId: id, name: 'ci', operator: false } },
+      { type: 'TenantSuspended', data: { reason: 'unpaid', sandboxes: 'keep' } },
+      { type: 'TenantResumed' },
+      { type: 'TokenRevoked', data: { tokenId: id } },
+    ])
+    const who = (await gateway.ask('GET', '/v1/whoami', undefined, operator)).body.tokenId
+    for (const { actor } of body.events) expect(actor).toBe(`token:${who}`)
+    const [, secret] = token.split(`${id}_`)
+    expect(secret).toHaveLength(35)
+    const { rows } = await gateway.db.pool.query('select data::text || meta::text as event from events')
+    expect(JSON.stringify(rows)).not.toContain(secret)
+  }, 30_000)
+
+  test('cannot suspend or remove the tenant of the token itself', async () => {
+    for (const verb of ['suspend', 'remove']) {
+      expect(await asOperator('POST', `/v1/tenants/acme/${verb}`)).toMatchObject({
+        status: 400,
+        body: { error: { code: 'INVALID_ARGUMENT' } },
+      })
+    }
+  })
+
   test.each([
     ['a name that is there', 'POST', '/v1/tenants', { tenant: 'twice' }, 409, 'NAME_TAKEN'],
     [

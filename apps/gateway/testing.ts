@@ -17,14 +17,33 @@ import {
   type AppId,
   decideExec,
   decideSandbox,
+  decideTenant,
+  decideToken,
   type ExecEvent,
   execAggregate,
   makeId,
+  PLATFORM_TENANT,
   type SandboxEvent,
   type SandboxId,
   sandboxAggregate,
+  TENANT_QUOTA_DEFAULT,
+  type TenantCommand,
+  type TenantLimits,
+  type TokenCommand,
+  tenantAggregate,
+  tokenAggregate,
 } from '#libs/domain'
-import { append, commandHash, createToken, type JsonObject, load, upsertWorker } from '#libs/event-store'
+import {
+  append,
+  commandHash,
+  createToken,
+  ensureTenant,
+  type JsonObject,
+  load,
+  setTenantLimits,
+  standingClaim,
+  upsertWorker,
+} from '#libs/event-store'
 import { JetStreamServer, type MessageContext, type Messaging } from '#libs/messaging'
 import { createLog } from '#libs/service'
 import { createTestDatabase, type TestDatabase } from '../../libs/event-store/testing.js'
@@ -237,10 +256,73 @@ async function playScheduler(messaging: Messaging, db: TestDatabase): Promise<Je
       return accepted
     },
   )
+  playAdministration(server, options)
   await server.listen((error) => {
     if (error) throw error
   })
   return server
+}
+
+/** Records what operators decide, and gives a tenant its row. What follows from a suspension is the scheduler's alone. */
+function playAdministration(
+  server: JetStreamServer,
+  options: { db: TestDatabase['pool']; onCommitted(): void },
+): void {
+  const { db } = options
+  const tenant = PLATFORM_TENANT
+  for (const verb of ['create', 'limit', 'suspend', 'resume'] as const) {
+    const name = `tenant.${verb}` as const
+    server.handle(
+      { request: `v1.platform.req.${name}` },
+      async (body: JsonObject, context: MessageContext) => {
+        const command = toCommand(COMMANDS[name], name, context, body, HASH_KEY)
+        const { accepted } = await handleCommand(options, command, async () => {
+          const stream = `tenant:${command.body.tenant}`
+          const { state, version } = await load(db, tenantAggregate, stream, { tenant })
+          const type = {
+            create: 'CreateTenant',
+            limit: 'LimitTenant',
+            suspend: 'SuspendTenant',
+            resume: 'ResumeTenant',
+          }[verb]
+          const events = decideTenant(state, { ...command.body, type } as TenantCommand)
+          const claim = standingClaim('suspended', command.body.tenant)
+          const claims = { suspend: { take: [claim] }, resume: { release: [claim] }, create: {}, limit: {} }[
+            verb
+          ]
+          return {
+            outcome: {},
+            writes: [{ stream, expectedVersion: version, events: record(events) }],
+            ...(events.length > 0 && { claims }),
+          }
+        })
+        if ('limits' in command.body) {
+          await ensureTenant(db, command.body.tenant)
+          const limits =
+            verb === 'create' ? { ...TENANT_QUOTA_DEFAULT, ...command.body.limits } : command.body.limits
+          await setTenantLimits(db, command.body.tenant, limits as Partial<TenantLimits>)
+        }
+        return accepted
+      },
+    )
+  }
+  for (const verb of ['create', 'revoke'] as const) {
+    const name = `token.${verb}` as const
+    server.handle(
+      { request: `v1.platform.req.${name}` },
+      async (body: JsonObject, context: MessageContext) => {
+        const command = toCommand(COMMANDS[name], name, context, body, HASH_KEY)
+        const { accepted } = await handleCommand(options, command, async () => {
+          const stream = `token:${command.body.tenant}:${command.body.tokenId}`
+          const { state, version } = await load(db, tokenAggregate, stream, { tenant })
+          const type = verb === 'create' ? 'CreateToken' : 'RevokeToken'
+          const events = decideToken(state, { ...command.body, type } as TokenCommand)
+          return { outcome: {}, writes: [{ stream, expectedVersion: version, events: record(events) }] }
+        })
+        return accepted
+      },
+    )
+  }
 }
 
 async function startDataPlane(dir: string) {

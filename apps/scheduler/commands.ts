@@ -10,6 +10,15 @@ import { createSandbox } from './create-sandbox.js'
 import { requestExec, signalExec } from './exec-commands.js'
 import type { EndedExec } from './exec-waiters.js'
 import { nameSandbox, tagSandbox } from './label-sandbox.js'
+import {
+  createTenant,
+  createToken,
+  limitTenant,
+  removeTenant,
+  resumeTenant,
+  revokeToken,
+  suspendTenant,
+} from './tenants.js'
 import { stopSandbox } from './terminate-sandbox.js'
 import { cordonWorker, drainWorker, uncordonWorker } from './workers.js'
 
@@ -25,6 +34,13 @@ export const commands = new CommandTable<Scheduler>()
   .add('worker.cordon', COMMANDS['worker.cordon'], cordonWorker)
   .add('worker.uncordon', COMMANDS['worker.uncordon'], uncordonWorker)
   .add('worker.drain', COMMANDS['worker.drain'], drainWorker)
+  .add('tenant.create', COMMANDS['tenant.create'], createTenant)
+  .add('tenant.limit', COMMANDS['tenant.limit'], limitTenant)
+  .add('tenant.suspend', COMMANDS['tenant.suspend'], suspendTenant)
+  .add('tenant.resume', COMMANDS['tenant.resume'], resumeTenant)
+  .add('tenant.remove', COMMANDS['tenant.remove'], removeTenant)
+  .add('token.create', COMMANDS['token.create'], createToken)
+  .add('token.revoke', COMMANDS['token.revoke'], revokeToken)
 
 const wait = z.object({ waitMs: COMMANDS['sandbox.exec'].shape.waitMs })
 

@@ -27,4 +27,39 @@ export class OperatorController {
   drain(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
     return commands.run(this.scheduler, 'worker.drain', body, context)
   }
+
+  @MessagePattern({ request: 'v1.platform.req.tenant.create' })
+  createTenant(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'tenant.create', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.platform.req.tenant.limit' })
+  limitTenant(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'tenant.limit', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.platform.req.tenant.suspend' })
+  suspendTenant(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'tenant.suspend', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.platform.req.tenant.resume' })
+  resumeTenant(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'tenant.resume', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.platform.req.tenant.remove' })
+  removeTenant(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'tenant.remove', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.platform.req.token.create' })
+  createToken(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'token.create', body, context)
+  }
+
+  @MessagePattern({ request: 'v1.platform.req.token.revoke' })
+  revokeToken(@Payload() body: JsonObject, @Ctx() context: MessageContext): Promise<object> {
+    return commands.run(this.scheduler, 'token.revoke', body, context)
+  }
 }

@@ -83,7 +83,7 @@ export async function startScheduler(
   )
   const purge = () => Promise.all([purgeCommands(db), purgeRefusals(db)]).catch(onError)
   const purging = setInterval(() => void purge(), PURGE_MS)
-  gate.start()
+  await gate.start()
   sequencer.start()
   timers.start()
   orphans.start()

@@ -10,6 +10,7 @@ import { sendOrder, stopOrder } from './orders.js'
 import { cancelOverdueExec } from './overdue-exec.js'
 import { loadExec, loadSandbox } from './resolve.js'
 import { systemCommand } from './system-command.js'
+import { settleTenant, TENANT_TIMER } from './tenants.js'
 import { stopSandbox } from './terminate-sandbox.js'
 import { DRAIN_TIMER, driveDrain } from './workers.js'
 
@@ -17,6 +18,7 @@ export function timerHandlers(scheduler: Scheduler): Record<string, TimerHandler
   const { db } = scheduler
   return {
     [DRAIN_TIMER]: (timer) => driveDrain(scheduler, timer),
+    [TENANT_TIMER]: (timer) => settleTenant(scheduler, timer),
     'sandbox-start-deadline': async ({ tenant, commandId, payload }) => {
       const sandboxId = payload.sandboxId as SandboxId
       const { state } = await loadSandbox(db, tenant, sandboxId)

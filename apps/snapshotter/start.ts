@@ -66,7 +66,7 @@ export async function startSnapshotter(
   snapshots.start()
   timers.start()
   jobs.start()
-  snapshotter.gate.start()
+  await snapshotter.gate.start()
   await app.listen()
 
   return {

@@ -54,7 +54,7 @@ export async function startVolumeSyncer(
   })
   timers.start()
   staged.start()
-  syncer.gate.start()
+  await syncer.gate.start()
   await app.listen()
   return {
     async stop() {

@@ -4,6 +4,7 @@
  */
 
 import { z } from 'zod'
+import { TENANT } from '#libs/domain'
 import { id, sha256 } from './forms.js'
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/
@@ -165,6 +166,63 @@ export const workerDrain = workerCordon.extend({
     .default(null),
 })
 
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1)
+const bytes = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
+const atLeastOne = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1)
+
+/** What is absent stays as it is; null takes a limit away. */
+export const tenantLimits = z.strictObject({
+  sandboxes: count.nullable().optional(),
+  execs: count.nullable().optional(),
+  cpuMillis: bytes.nullable().optional(),
+  memoryBytes: bytes.nullable().optional(),
+  diskBytes: bytes.nullable().optional(),
+  commandsPerSecond: atLeastOne.nullable().optional(),
+  commandsBurst: atLeastOne.optional(),
+  requestsPerSecond: atLeastOne.nullable().optional(),
+  requestsBurst: atLeastOne.optional(),
+  /** Of the tenant's account on the broker; they hold from the next reload of its configuration. */
+  natsConnections: atLeastOne.optional(),
+  natsSubscriptions: atLeastOne.optional(),
+  natsPayloadBytes: z
+    .int()
+    .min(1024)
+    .max(64 * 1024 ** 2)
+    .optional(),
+})
+const tenantName = z.string().regex(TENANT, 'must be 1 to 31 lower-case letters, digits and "-"')
+const tokenId = z.string().regex(/^ak-[A-Za-z0-9_-]{16}$/, 'must be the id of a token')
+const reason = text(256).nullable().default(null)
+export const tenantCreate = z.strictObject({ tenant: tenantName, limits: tenantLimits })
+export const tenantLimit = tenantCreate
+export const tenantSuspend = z.strictObject({
+  tenant: tenantName,
+  reason,
+  /** What becomes of those that run; what is ended is ended for good. */
+  sandboxes: z.enum(['keep', 'end']).default('keep'),
+})
+export const tenantResume = z.strictObject({ tenant: tenantName })
+export const tenantRemove = z.strictObject({
+  tenant: tenantName,
+  reason,
+  /** End what runs, remove volumes and images; else nothing of it may live. */
+  force: z.boolean().default(false),
+})
+/** The secret is made and kept by who sends it; here is only what may be told. */
+export const tokenCreate = z.strictObject({
+  tenant: tenantName,
+  tokenId,
+  name: text(64).min(1),
+  operator: z.boolean(),
+})
+export const tokenRevoke = z.strictObject({ tenant: tenantName, tokenId })
+
 /** Every command, by aggregate and verb: `req.<key>` and `cmd.<key>`. */
 export const COMMANDS = {
   'sandbox.create': sandboxCreate,
@@ -183,6 +241,13 @@ export const COMMANDS = {
   'worker.cordon': workerCordon,
   'worker.uncordon': workerUncordon,
   'worker.drain': workerDrain,
+  'tenant.create': tenantCreate,
+  'tenant.limit': tenantLimit,
+  'tenant.suspend': tenantSuspend,
+  'tenant.resume': tenantResume,
+  'tenant.remove': tenantRemove,
+  'token.create': tokenCreate,
+  'token.revoke': tokenRevoke,
 } as const
 
 export type CommandName = keyof typeof COMMANDS

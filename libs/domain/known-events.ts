@@ -5,6 +5,7 @@ import { execAggregate } from './exec/index.js'
 import { imageAggregate } from './image/index.js'
 import { sandboxAggregate } from './sandbox/index.js'
 import { snapshotAggregate } from './snapshot/index.js'
+import { tenantAggregate, tokenAggregate } from './tenant/index.js'
 import { volumeAggregate } from './volume/index.js'
 import { workerAggregate } from './worker/index.js'
 
@@ -15,6 +16,8 @@ export const KNOWN_EVENTS: KnownEvents = {
   ...snapshotAggregate.knows,
   ...volumeAggregate.knows,
   ...workerAggregate.knows,
+  ...tenantAggregate.knows,
+  ...tokenAggregate.knows,
   CommandRejected: 1,
   LogRestored: 1,
 }

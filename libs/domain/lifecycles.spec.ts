@@ -5,6 +5,7 @@ import { EXEC_TRANSITIONS } from './exec/index.js'
 import { IMAGE_TRANSITIONS } from './image/index.js'
 import { SANDBOX_TRANSITIONS } from './sandbox/index.js'
 import { SNAPSHOT_TRANSITIONS } from './snapshot/index.js'
+import { TENANT_TRANSITIONS, TOKEN_TRANSITIONS } from './tenant/index.js'
 import { VOLUME_TRANSITIONS } from './volume/index.js'
 import { WORKER_TRANSITIONS } from './worker/index.js'
 
@@ -25,6 +26,8 @@ const PAGE = [
   table('Snapshot', SNAPSHOT_TRANSITIONS),
   table('Volume', VOLUME_TRANSITIONS),
   table('Worker', WORKER_TRANSITIONS),
+  table('Tenant', TENANT_TRANSITIONS),
+  table('Token', TOKEN_TRANSITIONS),
 ].join('\n')
 
 test('docs/lifecycles.md prints the tables that the code obeys', () => {

@@ -37,7 +37,14 @@ export {
   type SandboxRow,
   sandboxesProjection,
 } from './projections/sandboxes.js'
-export { lastPosition, type Page, type PageOptions, readPage, readStream } from './read.js'
+export {
+  lastPosition,
+  type Page,
+  type PageOptions,
+  readAdministration,
+  readPage,
+  readStream,
+} from './read.js'
 export { type Rejection, rejectCommand, rejectionStream } from './reject.js'
 export { Sealer } from './sealer.js'
 export { findClaim } from './statements/claims.js'
@@ -45,7 +52,14 @@ export { countPurgeable, findStoredCommand, purgeCommands } from './statements/c
 export { liveSandboxesWith } from './statements/mounts.js'
 export { setTimers } from './statements/timers.js'
 export { type FollowerLog, Subscription, type SubscriptionOptions } from './subscription.js'
-export { countLive, type LiveSandbox, listAllLive, listLive, listStranded } from './tables/live.js'
+export {
+  countLive,
+  type LiveSandbox,
+  listAllLive,
+  listLive,
+  listLiveOf,
+  listStranded,
+} from './tables/live.js'
 export {
   insertRefusals,
   listRefusals,
@@ -65,20 +79,28 @@ export {
   type StoredSecret,
 } from './tables/secrets.js'
 export {
+  countThings,
   ensureTenant,
   findTenant,
   findTenantRates,
+  listSuspended,
   listTenants,
+  revokeTokensOf,
   setTenantLimits,
+  standingClaim,
   type Tenant,
+  type TenantStanding,
 } from './tables/tenants.js'
 export {
   createToken,
   findRevokedToken,
   findToken,
+  findTokenById,
   listTokens,
+  newToken,
   revokeToken,
   type Token,
+  type TokenSecret,
 } from './tables/tokens.js'
 export { hasUploaded, noteUpload } from './tables/uploads.js'
 export {

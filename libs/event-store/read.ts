@@ -51,6 +51,25 @@ const READ_STREAM = `
   limit $3
 `
 
+const READ_ADMINISTRATION = `
+  -- The id of a token is never empty, so all its streams stand between these.
+  select ${EVENT_COLUMNS}
+  from events e left join ledger l on l.seq = e.seq
+  where e.tenant = $1 and (e.stream = 'tenant:' || $2 or e.stream > 'token:' || $2 || ':' and e.stream < 'token:' || $2 || ';')
+  order by e.seq desc
+  limit 10000
+`
+
+/** What was decided about a tenant and its tokens, in the order in which it was written: the last 10,000 events. */
+export async function readAdministration(
+  db: Queryable,
+  platform: string,
+  tenant: string,
+): Promise<RecordedEvent[]> {
+  const { rows } = await db.query<EventRow>(READ_ADMINISTRATION, [platform, tenant])
+  return rows.map(toEvent).reverse()
+}
+
 /** Events of one stream in order of version, from `fromVersion` (1) on, at most `limit` (10,000). */
 export async function readStream(
   db: Queryable,

@@ -12,9 +12,10 @@
  *   dead.<subject>                             what could not be handled, kept in DEAD_LETTERS
  */
 
-import { Rejected } from '#libs/domain'
+import { Rejected, TENANT } from '#libs/domain'
 
-export const TENANT = /^[a-z0-9][a-z0-9-]{0,30}$/
+export { TENANT }
+
 export const ANY_ID = /^[a-z]{2}-[0-9A-HJKMNP-TV-Z]{26}$/
 export const WORKER_ID = /^wk-[0-9A-HJKMNP-TV-Z]{26}$/
 const WORD = /^[a-z][a-z0-9-]{0,31}$/
@@ -24,6 +25,9 @@ const COMMAND_ID = /^(?=.{8,128}$)[A-Za-z0-9][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*
 
 /** Aggregates that take queued commands. A tenant can queue nothing for others: nobody would ever pull it. */
 export const COMMAND_AGGREGATES = ['sandbox', 'snapshot', 'image', 'volume'] as const
+
+/** `tenant:<name>` and `token:<tenant>:<id>`, streams of the platform. */
+const ADMINISTERED = /^(tenant|token):(?:[a-z0-9-]+:(?=ak-))?([A-Za-z0-9_-]+)$/
 
 const AGGREGATE_OF_PREFIX: Readonly<Record<string, string>> = {
   sb: 'sandbox',
@@ -104,6 +108,8 @@ export function isCommandId(commandId: string): boolean {
 export function streamOf(stream: string): { aggregate: string; id: string } {
   const aggregate = ANY_ID.test(stream) ? AGGREGATE_OF_PREFIX[stream.slice(0, 2)] : undefined
   if (aggregate) return { aggregate, id: stream }
+  const [, administered, name] = ADMINISTERED.exec(stream) ?? []
+  if (administered !== undefined) return { aggregate: administered, id: name! }
   const commandId = /^command:[a-z0-9-]+:(.+)$/.exec(stream)?.[1]
   return commandId
     ? { aggregate: 'command', id: encodeToken(commandId) }

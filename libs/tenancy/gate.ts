@@ -6,12 +6,13 @@
 import {
   type Bucket,
   fullBucket,
+  Rejected,
   SandtrailError,
   TENANT_RATES_DEFAULT,
   type TenantRates,
   takeToken,
 } from '#libs/domain'
-import { type Database, findTenantRates } from '#libs/event-store'
+import { type Database, findTenantRates, listSuspended } from '#libs/event-store'
 import { RefusalLog, type Refused } from './refusal-log.js'
 
 /** Who calls, and what: for the audit. */
@@ -30,13 +31,19 @@ export type Rate = 'commands' | 'requests'
 
 /** What a service needs of the gate. */
 export interface Gate {
-  /** @throws SandtrailError RESOURCE_EXHAUSTED with `retryAfterMs`, counted for the audit */
+  /** @throws Rejected TENANT_SUSPENDED; SandtrailError RESOURCE_EXHAUSTED with `retryAfterMs`; counted for the audit */
   admit(rate: Rate, caller: Caller): Promise<void>
-  /** Until what it returns is called, the call counts as open. @throws SandtrailError RESOURCE_EXHAUSTED, counted */
-  hold(caller: Caller): () => void
+  /**
+   * Until what it returns is called, the call counts as open; `cut` is called when its tenant is suspended meanwhile.
+   * @throws SandtrailError RESOURCE_EXHAUSTED, counted
+   */
+  hold(caller: Caller, cut: () => void): () => void
   /** Counts a call that was refused elsewhere. */
   refused(refused: Refused): void
 }
+
+/** A suspension holds for what does not ask the database by itself after so long at the latest. */
+const LOOK_MS = 500
 
 /** A changed limit holds after so long at the latest. */
 const FRESH_MS = 5_000
@@ -51,7 +58,11 @@ interface Known {
 
 export class TenantGate implements Gate {
   private readonly tenants = new Map<string, Known>()
-  private readonly open = new Map<string, number>()
+  /** What to call when it is to end, by tenant. */
+  private readonly open = new Map<string, Set<() => void>>()
+  private suspended: ReadonlySet<string> = new Set()
+  private timer: NodeJS.Timeout | undefined
+  private looking: Promise<void> | null = null
   private readonly refusals: RefusalLog
 
   constructor(
@@ -63,16 +74,25 @@ export class TenantGate implements Gate {
     this.refusals = new RefusalLog(db, service, log)
   }
 
-  start(): void {
+  /** Resolves when it is known who is suspended. */
+  async start(): Promise<void> {
     this.refusals.start()
+    this.timer ??= setInterval(() => void this.look(), LOOK_MS)
+    await this.look()
   }
 
   /** Writes what was refused. Before the database is closed. */
   async stop(): Promise<void> {
+    clearInterval(this.timer)
+    this.timer = undefined
+    await this.looking
     await this.refusals.stop()
   }
 
   async admit(rate: Rate, caller: Caller): Promise<void> {
+    // What a service does by itself goes on: it ends what a suspended tenant has.
+    const isOurs = caller.actor.startsWith('system:')
+    if (!isOurs && this.suspended.has(caller.tenant)) throw this.suspendedNow(caller)
     const known = await this.know(caller.tenant)
     const perSecond = known.rates[`${rate}PerSecond`]
     if (perSecond === null) return
@@ -90,27 +110,55 @@ export class TenantGate implements Gate {
     )
   }
 
-  hold(caller: Caller): () => void {
+  /** The refusal to throw; it is counted. */
+  suspendedNow(caller: Caller): Rejected {
+    this.refused({ ...caller, code: 'TENANT_SUSPENDED', detail: null })
+    return new Rejected('TENANT_SUSPENDED', 'an operator has suspended the tenant, or removed it', {
+      hint: 'ask an operator (`sandtrail tenant resume`)',
+    })
+  }
+
+  hold(caller: Caller, cut: () => void): () => void {
     const { tenant } = caller
-    const open = this.open.get(tenant) ?? 0
-    if (open >= this.openMax) {
+    const open = this.open.get(tenant) ?? new Set()
+    if (open.size >= this.openMax) {
       this.refused({ ...caller, code: 'RESOURCE_EXHAUSTED', detail: 'open' })
-      throw new SandtrailError('RESOURCE_EXHAUSTED', `the tenant has ${open} requests open already`, {
+      throw new SandtrailError('RESOURCE_EXHAUSTED', `the tenant has ${open.size} requests open already`, {
         hint: 'end some of the streams and waits that are open',
         retryAfterMs: 1_000,
       })
     }
-    this.open.set(tenant, open + 1)
+    const held = () => cut()
+    this.open.set(tenant, open.add(held))
     return () => {
-      const left = (this.open.get(tenant) ?? 1) - 1
-      if (left > 0) this.open.set(tenant, left)
-      else this.open.delete(tenant)
+      open.delete(held)
+      if (open.size === 0) this.open.delete(tenant)
     }
   }
 
   refused(refused: Refused): void {
     const { tenant, actor, code, action, detail } = refused
     this.refusals.add({ tenant, actor, code, action, detail })
+  }
+
+  /** Never rejects: who was suspended stays so for as long as it takes. */
+  private look(): Promise<void> {
+    this.looking ??= this.readSuspended().finally(() => {
+      this.looking = null
+    })
+    return this.looking
+  }
+
+  private async readSuspended(): Promise<void> {
+    try {
+      this.suspended = await listSuspended(this.db)
+    } catch (err) {
+      this.log.warn({ err }, 'the suspended tenants could not be read')
+      return
+    }
+    for (const tenant of this.suspended) {
+      for (const cut of [...(this.open.get(tenant) ?? [])]) cut()
+    }
   }
 
   private async know(tenant: string): Promise<Known> {

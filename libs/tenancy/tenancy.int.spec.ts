@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { ensureTenant, listRefusals, purgeRefusals, setTenantLimits } from '#libs/event-store'
+import {
+  append,
+  ensureTenant,
+  listRefusals,
+  purgeRefusals,
+  setTenantLimits,
+  standingClaim,
+} from '#libs/event-store'
 import { createTestDatabase, type TestDatabase } from '../event-store/testing.js'
+import { request } from '../event-store/testing-requests.js'
 import { RefusalLog, TenantGate } from './index.js'
 
 let db: TestDatabase
@@ -11,6 +19,7 @@ beforeAll(async () => {
 afterAll(() => db.drop())
 
 const caller = (tenant: string) => ({ tenant, actor: `token:ak-${tenant}`, action: 'sandbox.create' })
+const stay = () => {}
 const outcomes = async (gate: TenantGate, tenant: string, times: number) => {
   const tries = await Promise.allSettled(
     Array.from({ length: times }, () => gate.admit('commands', caller(tenant))),
@@ -52,16 +61,41 @@ test('without a rate nothing is counted', async () => {
 
 test('a tenant has so many calls open and no more, and a place is free again when one ends', async () => {
   const gate = new TenantGate(db.pool, 'open', log, 2)
-  const [first] = [gate.hold(caller('holder')), gate.hold(caller('holder'))]
-  expect(() => gate.hold(caller('holder'))).toThrow('2 requests open')
-  gate.hold(caller('another'))
+  const [first] = [gate.hold(caller('holder'), stay), gate.hold(caller('holder'), stay)]
+  expect(() => gate.hold(caller('holder'), stay)).toThrow('2 requests open')
+  gate.hold(caller('another'), stay)
   first!()
-  gate.hold(caller('holder'))
-  expect(() => gate.hold(caller('holder'))).toThrow('2 requests open')
+  gate.hold(caller('holder'), stay)
+  expect(() => gate.hold(caller('holder'), stay)).toThrow('2 requests open')
   await gate.stop()
   const [row] = await listRefusals(db.pool, { tenant: 'holder', since: null, limit: 10 })
   expect(row).toMatchObject({ code: 'RESOURCE_EXHAUSTED', detail: 'open', count: 2 })
 })
+
+test('a suspended tenant is refused and counted, and what it has open is cut; what the services do for it goes on', async () => {
+  const gate = new TenantGate(db.pool, 'suspended', log)
+  await gate.start()
+  const cut = Promise.withResolvers<void>()
+  gate.hold(caller('frozen'), cut.resolve)
+  gate.hold(caller('warm'), () => cut.reject(new Error('the wrong tenant was cut')))
+  const claims = { take: [standingClaim('suspended', 'frozen')] }
+  await append(db.pool, request({ tenant: 'platform', claims }))
+  await cut.promise
+  await expect(gate.admit('commands', caller('frozen'))).rejects.toMatchObject({ code: 'TENANT_SUSPENDED' })
+  await expect(gate.admit('requests', caller('frozen'))).rejects.toMatchObject({ code: 'TENANT_SUSPENDED' })
+  await gate.admit('commands', { ...caller('frozen'), actor: 'system:scheduler' })
+  await gate.admit('commands', caller('warm'))
+
+  // Another process knows it from its start on.
+  const another = new TenantGate(db.pool, 'suspended', log)
+  await another.start()
+  await expect(another.admit('commands', caller('frozen'))).rejects.toMatchObject({
+    code: 'TENANT_SUSPENDED',
+  })
+  await Promise.all([gate.stop(), another.stop()])
+  const rows = await listRefusals(db.pool, { tenant: 'frozen', since: null, limit: 10 })
+  expect(rows.map(({ code, count }) => ({ code, count }))).toEqual([{ code: 'TENANT_SUSPENDED', count: 3 }])
+}, 30_000)
 
 test('a flood of different callers is a bounded number of rows that tell every call', async () => {
   const refusals = new RefusalLog(db.pool, 'flood', log)

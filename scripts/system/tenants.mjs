@@ -15,7 +15,7 @@ export async function readTenants(databaseUrl) {
   const db = openDatabase({ url: databaseUrl, max: 1, name: 'tenants' })
   try {
     return (await listTenants(db))
-      .filter(({ tenant }) => !isReservedTenant(tenant))
+      .filter(({ tenant, standing }) => !isReservedTenant(tenant) && standing !== 'removed')
       .map(({ tenant, limits }) => ({
         name: tenant,
         limits: {

@@ -16,7 +16,11 @@ import {
   SNAPSHOT_TRANSITIONS,
   sandboxAggregate,
   snapshotAggregate,
+  TENANT_TRANSITIONS,
+  TOKEN_TRANSITIONS,
   type Transition,
+  tenantAggregate,
+  tokenAggregate,
   VOLUME_TRANSITIONS,
   type Volume,
   volumeAggregate,
@@ -39,6 +43,8 @@ const LIFECYCLES: Readonly<Record<string, Lifecycle>> = {
   im: lifecycle(imageAggregate, IMAGE_TRANSITIONS, ['ready', 'failed', 'removed']),
   sn: lifecycle(snapshotAggregate, SNAPSHOT_TRANSITIONS, ['completed', 'failed']),
   wk: lifecycle(workerAggregate, WORKER_TRANSITIONS, ['active', 'cordoned', 'draining', 'drained']),
+  te: lifecycle(tenantAggregate, TENANT_TRANSITIONS, ['active', 'suspended', 'removed']),
+  to: lifecycle(tokenAggregate, TOKEN_TRANSITIONS, ['active', 'revoked']),
   vo: lifecycle(volumeAggregate, VOLUME_TRANSITIONS, ['ready', 'removed']),
 }
 

@@ -115,7 +115,7 @@ const messages: Message[] = [
   ...Object.entries(COMMANDS).flatMap(([name, schema]): Message[] => {
     const value = fitting(schema)
     // Operators' commands are not queued: whoever drains a worker wants to hear what became of it.
-    if (name.startsWith('worker.')) return [{ as: 'operator', subject: `req.${name}`, value }]
+    if (/^(worker|tenant|token)\./.test(name)) return [{ as: 'operator', subject: `req.${name}`, value }]
     return ['req', 'cmd'].map((kind) => ({ as: 'tenant', subject: `${kind}.${name}`, value }))
   }),
   ...Object.entries(READS).map(

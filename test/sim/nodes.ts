@@ -129,7 +129,6 @@ export function startScheduler({ world, postgres, broker }: Surroundings, proces
   })
   broker.serve(process, /^ctl\..*\.heartbeat$/, (body, context) => workers.heartbeat(body, context))
   broker.serve(process, /^ctl\..*\.report$/, (body, context) => workers.report(body, context))
-  scheduler.gate.start()
   sequencer.start()
   timers.start()
   orphans.start()

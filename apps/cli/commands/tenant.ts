@@ -2,7 +2,8 @@ import { Api, path } from '../api.js'
 import { usage } from '../failure.js'
 import { ago, chooseFormat, type Format, note, printJson, printLine, printTable } from '../print.js'
 import { type LimitFlags, limitsBody } from '../tenant-commands.js'
-import type { Tenant } from '../types.js'
+import type { Event, Tenant } from '../types.js'
+import { printEvents } from './history.js'
 import { printTokens, type Token } from './token.js'
 
 type Flags = LimitFlags & { output?: Format }
@@ -36,9 +37,10 @@ export async function listTenants(flags: { output?: Format }): Promise<void> {
   }
   const now = new Date()
   printTable(
-    ['TENANT', 'SANDBOXES', 'EXECS', 'MEMORY', 'DISK', 'CREATED'],
+    ['TENANT', 'STATE', 'SANDBOXES', 'EXECS', 'MEMORY', 'DISK', 'CREATED'],
     tenants.map((tenant) => [
       tenant.tenant,
+      tenant.state,
       usedOf(tenant, 'sandboxes'),
       usedOf(tenant, 'execs'),
       usedOf(tenant, 'memoryBytes'),
@@ -67,6 +69,46 @@ export async function setLimits(name: string, flags: Flags): Promise<void> {
     note('limits on the broker hold after `make tenants`, see docs/tenants.md')
   }
   show(tenant, format)
+}
+
+export function suspendTenant(
+  name: string,
+  flags: { reason?: string; endSandboxes?: boolean; output?: Format },
+): Promise<void> {
+  const json = { reason: flags.reason ?? null, sandboxes: flags.endSandboxes ? 'end' : 'keep' }
+  return change(`${path`/v1/tenants/${name}`}/suspend`, json, flags)
+}
+
+export function resumeTenant(name: string, flags: { output?: Format }): Promise<void> {
+  return change(`${path`/v1/tenants/${name}`}/resume`, {}, flags)
+}
+
+export async function removeTenant(
+  name: string,
+  flags: { reason?: string; force?: boolean; output?: Format },
+): Promise<void> {
+  const json = { reason: flags.reason ?? null, force: flags.force ?? false }
+  await change(`${path`/v1/tenants/${name}`}/remove`, json, flags)
+  note('its account on the broker goes with `make tenants`, see docs/tenants.md')
+}
+
+/** Prints the state that it is in now. */
+async function change(to: string, json: object, flags: { output?: Format }): Promise<void> {
+  if (flags.output !== undefined) chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const tenant = await api.json<Tenant>('POST', to, { json, command: true })
+  api.close()
+  if (flags.output === 'json') printJson(tenant)
+  else printLine(tenant.state)
+}
+
+export async function tenantHistory(name: string, flags: { output?: Format }): Promise<void> {
+  const format = chooseFormat(flags.output)
+  const api = Api.fromEnvironment()
+  const { events } = await api.json<{ events: Event[] }>('GET', path`/v1/tenants/${name}/history`)
+  api.close()
+  if (format === 'json') printJson(events)
+  else printEvents(events)
 }
 
 interface Made {

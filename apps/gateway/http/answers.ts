@@ -201,6 +201,7 @@ const deadLetter = {
 const amounts = { sandboxes: count, execs: count, cpuMillis: count, memoryBytes: count, diskBytes: count }
 const Tenant = shape<TenantView>()({
   tenant: text,
+  state: z.enum(['active', 'suspended', 'removing', 'removed']),
   createdAt: orNull(time),
   /** null: unlimited. */
   limits: z.record(text, orNull(count)),

@@ -7,7 +7,7 @@ import { type CanActivate, type ExecutionContext, SetMetadata } from '@nestjs/co
 import type { Request } from 'express'
 import { Rejected } from '#libs/domain'
 import { findRevokedToken, findToken, type Token } from '#libs/event-store'
-import type { Gate } from '#libs/tenancy'
+import type { TenantGate } from '#libs/tenancy'
 import type { Gateway } from '../gateway.js'
 import { parseToken } from '../token.js'
 
@@ -31,22 +31,28 @@ const principals = new WeakMap<Request, Principal>()
 export class AuthGuard implements CanActivate {
   constructor(private readonly gateway: Pick<Gateway, 'db' | 'gate'>) {}
 
-  /** @throws Rejected UNAUTHENTICATED, PERMISSION_DENIED; SandtrailError RESOURCE_EXHAUSTED */
+  /** @throws Rejected UNAUTHENTICATED, TENANT_SUSPENDED, PERMISSION_DENIED; SandtrailError RESOURCE_EXHAUSTED */
   async canActivate(context: ExecutionContext): Promise<boolean> {
     if (Reflect.getMetadata(PUBLIC, context.getHandler()) === true) return true
     const request = context.switchToHttp().getRequest<Request>()
     const { gate } = this.gateway
-    const { id: tokenId, tenant, operator } = await this.authenticate(request)
+    const { id: tokenId, tenant, operator, suspended } = await this.authenticate(request)
     const caller = { tenant, actor: `token:${tokenId}`, action: actionOf(request) }
+    if (suspended) throw gate.suspendedNow(caller)
     await gate.admit('requests', caller)
     // Gone while it was looked up: nothing would ever end its hold.
-    if (!request.res?.destroyed) request.res?.once('close', gate.hold(caller))
+    const { res } = request
+    if (res && !res.destroyed)
+      res.once(
+        'close',
+        gate.hold(caller, () => res.destroy()),
+      )
     principals.set(request, { tenant, tokenId, operator })
     if (Reflect.getMetadata(OPERATOR, context.getHandler()) === true) requireOperator(gate, request)
     return true
   }
 
-  private async authenticate(request: Request): Promise<Token> {
+  private async authenticate(request: Request): Promise<Token & { suspended: boolean }> {
     const { db, gate } = this.gateway
     const [scheme, text] = (request.headers.authorization ?? '').split(' ')
     const isBearer = scheme?.toLowerCase() === 'bearer' && Boolean(text)
@@ -73,7 +79,7 @@ export function principalOf(request: Request): Principal {
 }
 
 /** @throws Rejected PERMISSION_DENIED, counted for the audit */
-export function requireOperator(gate: Gate, request: Request): void {
+export function requireOperator(gate: TenantGate, request: Request): void {
   if (principalOf(request).operator) return
   throw denied(gate, request, 'only an operator may do this', {
     hint: 'use the token that set-up made, or have an operator make one: `sandtrail token create NAME --operator`',
@@ -82,7 +88,7 @@ export function requireOperator(gate: Gate, request: Request): void {
 
 /** The refusal to throw; it is counted for the audit. */
 export function denied(
-  gate: Gate,
+  gate: TenantGate,
   request: Request,
   message: string,
   options: { hint?: string } = {},

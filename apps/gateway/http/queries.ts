@@ -1,7 +1,15 @@
 /** What may stand in the queries of requests, and the small bodies that are no commands: checks and OpenAPI in one. */
 
 import { z } from 'zod'
-import { appId, imageImport, sandboxCursor, sandboxExec } from '#libs/contract'
+import {
+  appId,
+  imageImport,
+  sandboxCursor,
+  sandboxExec,
+  tenantLimits,
+  tenantRemove,
+  tenantSuspend,
+} from '#libs/contract'
 import { flag, moment, PAGE_MAX, repeated, WAIT_MS_MAX, wholeNumber } from './input.js'
 
 export const LIST_QUERY = {
@@ -62,38 +70,9 @@ export const tokenBody = z.strictObject({
   operator: z.boolean().default(false),
 })
 
-const count = z
-  .int()
-  .min(0)
-  .max(2 ** 31 - 1)
-const bytes = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
-const atLeastOne = z
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1)
-
-/** What is absent stays as it is; null takes a limit away. */
-export const tenantLimits = z.strictObject({
-  sandboxes: count.nullable().optional(),
-  execs: count.nullable().optional(),
-  cpuMillis: bytes.nullable().optional(),
-  memoryBytes: bytes.nullable().optional(),
-  diskBytes: bytes.nullable().optional(),
-  commandsPerSecond: atLeastOne.nullable().optional(),
-  commandsBurst: atLeastOne.optional(),
-  requestsPerSecond: atLeastOne.nullable().optional(),
-  requestsBurst: atLeastOne.optional(),
-  /** Of the tenant's account on the broker; they hold from the next reload of its configuration. */
-  natsConnections: atLeastOne.optional(),
-  natsSubscriptions: atLeastOne.optional(),
-  natsPayloadBytes: z
-    .int()
-    .min(1024)
-    .max(64 * 1024 ** 2)
-    .optional(),
-})
-
 export const tenantBody = tenantLimits.extend({ tenant: z.string().min(1).max(64) })
+export const suspendBody = tenantSuspend.omit({ tenant: true })
+export const removeBody = tenantRemove.omit({ tenant: true })
 
 export const REFUSALS_QUERY = {
   /** Everybody's, those of unknown callers too; operators only. */

@@ -1,22 +1,21 @@
-/** /v1/tenants, for operators: make, list, look at, limit. /v1/tenant: what the caller's own may and has. */
+/** /v1/tenants, for operators. /v1/tenant: what the caller's own may and has. */
 
-import { Body, Controller, Delete, Get, Param, Patch, Post, Req } from '@nestjs/common'
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
-import { parseBody } from '#libs/contract'
-import { Rejected } from '#libs/domain'
-import { createToken, listTokens, revokeToken } from '#libs/event-store'
+import { type CommandBody, parseBody, tenantLimits } from '#libs/contract'
+import { isReservedTenant, PLATFORM_TENANT, Rejected, TENANT } from '#libs/domain'
+import { listTokens } from '#libs/event-store'
+import { issueToken, withdrawToken } from '../administration.js'
+import { sendCommand } from '../commands.js'
 import { Gateway } from '../gateway.js'
-import {
-  createTenant,
-  readTenant,
-  readTenants,
-  setLimits,
-  type TenantView,
-  viewOfUnlimited,
-} from '../tenants.js'
+import { readTenant, readTenants, type TenantView, tenantEvents, viewOfUnlimited } from '../tenants.js'
 import { formatToken } from '../token.js'
+import { eventView } from '../views/event.js'
 import { Operator, principalOf } from './auth.js'
-import { tenantBody, tenantLimits, tokenBody } from './queries.js'
+import { originOf } from './input.js'
+import { removeBody, suspendBody, tenantBody, tokenBody } from './queries.js'
+
+type Verb = 'create' | 'limit' | 'suspend' | 'resume' | 'remove'
 
 @Controller('v1')
 export class TenantsController {
@@ -38,9 +37,8 @@ export class TenantsController {
   @Operator()
   async create(@Req() request: Request, @Body() body: unknown): Promise<TenantView> {
     const { tenant, ...limits } = parseBody(tenantBody, body)
-    const view = await createTenant(this.gateway.db, tenant, limits)
-    this.log(request, tenant, 'tenant created')
-    return view
+    if (!TENANT.test(tenant) || isReservedTenant(tenant)) throw badName(tenant)
+    return await this.decide(request, 'create', { tenant, limits })
   }
 
   @Get('tenants/:tenant')
@@ -49,16 +47,57 @@ export class TenantsController {
     return await readTenant(this.gateway.db, tenant)
   }
 
+  @Get('tenants/:tenant/history')
+  @Operator()
+  async history(@Param('tenant') tenant: string) {
+    const events = await tenantEvents(this.gateway.db, tenant)
+    return { stream: `tenant:${tenant}`, events: events.map(eventView) }
+  }
+
   @Patch('tenants/:tenant')
   @Operator()
   async limit(
     @Req() request: Request,
-    @Param('tenant') tenant: string,
+    @Param('tenant') reference: string,
     @Body() body: unknown,
   ): Promise<TenantView> {
-    const view = await setLimits(this.gateway.db, tenant, parseBody(tenantLimits, body))
-    this.log(request, tenant, 'tenant limited')
-    return view
+    const limits = parseBody(tenantLimits, body)
+    const { tenant } = await readTenant(this.gateway.db, reference)
+    return await this.decide(request, 'limit', { tenant, limits })
+  }
+
+  @Post('tenants/:tenant/suspend')
+  @Operator()
+  @HttpCode(200)
+  async suspend(
+    @Req() request: Request,
+    @Param('tenant') reference: string,
+    @Body() body: unknown,
+  ): Promise<TenantView> {
+    const how = parseBody(suspendBody, body ?? {})
+    const { tenant } = await this.notOwn(request, reference)
+    return await this.decide(request, 'suspend', { tenant, ...how })
+  }
+
+  @Post('tenants/:tenant/resume')
+  @Operator()
+  @HttpCode(200)
+  async resume(@Req() request: Request, @Param('tenant') reference: string): Promise<TenantView> {
+    const { tenant } = await readTenant(this.gateway.db, reference)
+    return await this.decide(request, 'resume', { tenant })
+  }
+
+  @Post('tenants/:tenant/remove')
+  @Operator()
+  @HttpCode(200)
+  async remove(
+    @Req() request: Request,
+    @Param('tenant') reference: string,
+    @Body() body: unknown,
+  ): Promise<TenantView> {
+    const how = parseBody(removeBody, body ?? {})
+    const { tenant } = await this.notOwn(request, reference)
+    return await this.decide(request, 'remove', { tenant, ...how })
   }
 
   /** For a tenant that has none yet, or has lost all of its own. */
@@ -67,8 +106,7 @@ export class TenantsController {
   async token(@Req() request: Request, @Param('tenant') reference: string, @Body() body: unknown) {
     const { name } = parseBody(tokenBody.omit({ operator: true }), body)
     const { tenant } = await readTenant(this.gateway.db, reference)
-    const made = await createToken(this.gateway.db, { tenant, name })
-    this.log(request, tenant, 'token created', { tokenId: made.id })
+    const made = await issueToken(this.gateway, originOf(request), { tenant, name, operator: false })
     return { id: made.id, name, operator: false, token: formatToken(made) }
   }
 
@@ -82,18 +120,38 @@ export class TenantsController {
   /** At once, as the tenant itself could. */
   @Delete('tenants/:tenant/tokens/:token')
   @Operator()
-  async revoke(@Req() request: Request, @Param('tenant') reference: string, @Param('token') id: string) {
+  async revoke(@Req() request: Request, @Param('tenant') reference: string, @Param('token') tokenId: string) {
     const { tenant } = await readTenant(this.gateway.db, reference)
-    if (!(await revokeToken(this.gateway.db, tenant, id))) {
-      throw new Rejected('NOT_FOUND', 'no token in use of this tenant has this id', {
-        hint: 'see `sandtrail tenant tokens NAME`',
-      })
-    }
-    this.log(request, tenant, 'token revoked', { tokenId: id })
+    const hint = 'see `sandtrail tenant tokens NAME`'
+    await withdrawToken(this.gateway, originOf(request), { tenant, tokenId, hint })
     return { ok: true }
   }
 
-  private log(request: Request, tenant: string, message: string, more: object = {}): void {
-    this.gateway.log.info({ tenant, by: principalOf(request).tokenId, ...more }, message)
+  private async decide<V extends Verb>(
+    request: Request,
+    verb: V,
+    body: Partial<CommandBody<`tenant.${V}`>> & { tenant: string },
+  ): Promise<TenantView> {
+    const origin = { ...originOf(request), tenant: PLATFORM_TENANT }
+    await sendCommand(this.gateway.messaging, origin, `tenant.${verb}`, body)
+    return await readTenant(this.gateway.db, body.tenant)
   }
+
+  /** An operator who suspends the tenant of his own token could not take that back. */
+  private async notOwn(request: Request, reference: string): Promise<TenantView> {
+    if (principalOf(request).tenant === reference) {
+      throw new Rejected('INVALID_ARGUMENT', `this token belongs to the tenant ${reference} itself`, {
+        hint: "use an operator's token of another tenant",
+      })
+    }
+    return await readTenant(this.gateway.db, reference)
+  }
+}
+
+function badName(tenant: string): Rejected {
+  return new Rejected(
+    'INVALID_ARGUMENT',
+    `tenant: ${JSON.stringify(tenant.slice(0, 40))} cannot be a tenant's name`,
+    { hint: 'use 1 to 31 lower-case letters, digits and "-"; "platform" is reserved' },
+  )
 }

@@ -3,11 +3,12 @@
 import { Body, Controller, Delete, Get, Param, Post, Req } from '@nestjs/common'
 import type { Request } from 'express'
 import { parseBody } from '#libs/contract'
-import { Rejected } from '#libs/domain'
-import { createToken, listTokens, revokeToken } from '#libs/event-store'
+import { listTokens } from '#libs/event-store'
+import { issueToken, withdrawToken } from '../administration.js'
 import { Gateway } from '../gateway.js'
 import { formatToken } from '../token.js'
 import { principalOf, requireOperator } from './auth.js'
+import { originOf } from './input.js'
 import { tokenBody } from './queries.js'
 
 @Controller('v1')
@@ -23,9 +24,8 @@ export class TokensController {
   async create(@Req() request: Request, @Body() body: unknown) {
     const { name, operator } = parseBody(tokenBody, body)
     if (operator) requireOperator(this.gateway.gate, request)
-    const { tenant, tokenId } = principalOf(request)
-    const made = await createToken(this.gateway.db, { tenant, name, operator })
-    this.gateway.log.info({ tenant, by: tokenId, tokenId: made.id, operator }, 'token created')
+    const { tenant } = principalOf(request)
+    const made = await issueToken(this.gateway, originOf(request), { tenant, name, operator })
     return { id: made.id, name, operator, token: formatToken(made) }
   }
 
@@ -35,12 +35,10 @@ export class TokensController {
   }
 
   @Delete('tokens/:token')
-  async revoke(@Req() request: Request, @Param('token') id: string) {
-    const { tenant, tokenId } = principalOf(request)
-    if (!(await revokeToken(this.gateway.db, tenant, id))) {
-      throw new Rejected('NOT_FOUND', 'no token in use has this id', { hint: 'see `sandtrail token ls`' })
-    }
-    this.gateway.log.info({ tenant, by: tokenId, tokenId: id }, 'token revoked')
+  async revoke(@Req() request: Request, @Param('token') tokenId: string) {
+    const { tenant } = principalOf(request)
+    const hint = 'see `sandtrail token ls`'
+    await withdrawToken(this.gateway, originOf(request), { tenant, tokenId, hint })
     return { ok: true }
   }
 }

@@ -68,11 +68,17 @@ export function guard(gateway: Gateway): Interceptor {
       }
       const caller = { tenant: call.tenant, actor: `token:${call.tokenId}`, action: request.method.name }
       await admit(gateway, caller, ofRouter)
-      release = gateway.gate.hold(caller)
+      let isCut = false
+      release = gateway.gate.hold(caller, () => {
+        isCut = true
+      })
       request.contextValues.set(CALL, call)
       const response = await next(request)
       if (!response.stream) return response
-      const message = watched(response.message, fail, release)
+      const goOn = () => {
+        if (isCut) throw gateway.gate.suspendedNow(caller)
+      }
+      const message = watched(response.message, goOn, fail, release)
       release = undefined
       return { ...response, message } as UnaryResponse | StreamResponse
     } catch (error) {
@@ -88,11 +94,16 @@ export const AUTHORITY = 'x-sandtrail-authority'
 
 async function* watched<T>(
   messages: AsyncIterable<T>,
+  /** Throws when nothing more may go to the caller. */
+  goOn: () => void,
   fail: (error: unknown) => Error,
   release: () => void,
 ): AsyncIterable<T> {
   try {
-    yield* messages
+    for await (const message of messages) {
+      goOn()
+      yield message
+    }
   } catch (error) {
     throw fail(error)
   } finally {
@@ -109,7 +120,11 @@ async function authenticate({ db, gate }: Gateway, header: Headers, action: stri
   const id = first(header, 'x-modal-token-id') ?? ''
   const secret = first(header, 'x-modal-token-secret') ?? ''
   const token = id === '' || secret === '' ? null : await findToken(db, secret, id)
-  if (token !== null) return { tenant: token.tenant, tokenId: token.id }
+  if (token !== null) {
+    const { tenant, id: tokenId, suspended } = token
+    if (suspended) throw gate.suspendedNow({ tenant, actor: `token:${tokenId}`, action })
+    return { tenant, tokenId }
+  }
   gate.refused({ tenant: null, actor: null, code: 'UNAUTHENTICATED', action, detail: null })
   throw new Rejected('UNAUTHENTICATED', 'the token is missing, not valid, or was revoked', {
     hint: 'set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET as `sandtrail token create NAME` prints them',

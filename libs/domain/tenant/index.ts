@@ -1,3 +1,5 @@
 export * from './limits.js'
 export * from './rate.js'
 export * from './scope.js'
+export * from './tenant.js'
+export * from './token.js'

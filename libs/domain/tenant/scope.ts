@@ -3,6 +3,9 @@
  * A name of the tenant's own hides the platform's; nothing else is shared between tenants.
  */
 
+/** A tenant's name: it is part of subjects, of streams and of accounts. */
+export const TENANT = /^[a-z0-9][a-z0-9-]{0,30}$/
+
 /** No tenant can be called so. */
 export const PLATFORM_TENANT = 'platform'
 

@@ -32,6 +32,17 @@ export async function listLive(db: Queryable, workerId: string): Promise<LiveSan
   return rows
 }
 
+const BY_TENANT = `
+  ${SELECT}
+  where tenant = $1
+  order by sandbox_id
+`
+
+export async function listLiveOf(db: Queryable, tenant: string): Promise<LiveSandbox[]> {
+  const { rows } = await db.query<LiveSandbox>(BY_TENANT, [tenant])
+  return rows
+}
+
 const ALL = `
   ${SELECT}
   order by sandbox_id

@@ -1,10 +1,27 @@
 /** Tenants: what each may have, what it has, how fast it may ask. */
 
-import type { TenantLimits, TenantQuota, TenantRates, TenantUse } from '#libs/domain'
+import {
+  PLATFORM_TENANT,
+  type TenantLimits,
+  type TenantQuota,
+  type TenantRates,
+  type TenantThings,
+  type TenantUse,
+} from '#libs/domain'
 import type { Queryable } from '../database.js'
+import type { Claim } from '../types.js'
+
+/** `suspended` from the request of a removal on: no call of such a tenant is served. */
+export type TenantStanding = 'active' | 'suspended' | 'removing' | 'removed'
+
+/** Where a tenant stands is claims, taken and released with the events that say so (docs/adr/0072). */
+export function standingClaim(standing: Exclude<TenantStanding, 'active'>, tenant: string): Claim {
+  return { kind: `tenant-${standing}`, key: tenant, holder: `tenant:${tenant}` }
+}
 
 export interface Tenant {
   tenant: string
+  standing: TenantStanding
   createdAt: Date
   limits: TenantLimits
   used: TenantUse
@@ -57,19 +74,20 @@ export const USED_EXECS =
   '(select count(*)::integer from exec_slots s where s.tenant = t.tenant) as used_execs'
 
 const LIST = `
-  select t.*, ${USED_EXECS}
+  select t.*, ${USED_EXECS},
+         (select array_agg(kind) from claims c where c.tenant = $2 and c.kind like 'tenant-%' and c.key = t.tenant) as standings
   from tenants t
   where $1::text is null or tenant = $1
   order by tenant
 `
 
 export async function listTenants(db: Queryable): Promise<Tenant[]> {
-  const { rows } = await db.query<TenantRow>(LIST, [null])
+  const { rows } = await db.query<TenantRow>(LIST, [null, PLATFORM_TENANT])
   return rows.map(toTenant)
 }
 
 export async function findTenant(db: Queryable, tenant: string): Promise<Tenant | null> {
-  const { rows } = await db.query<TenantRow>(LIST, [tenant])
+  const { rows } = await db.query<TenantRow>(LIST, [tenant, PLATFORM_TENANT])
   return rows[0] ? toTenant(rows[0]) : null
 }
 
@@ -83,6 +101,44 @@ const RATES = `
 export async function findTenantRates(db: Queryable, tenant: string): Promise<TenantRates | null> {
   const { rows } = await db.query<TenantRates>({ name: 'tenant-rates', text: RATES, values: [tenant] })
   return rows[0] ?? null
+}
+
+const SUSPENDED = `
+  select key
+  from claims
+  where tenant = $1 and kind = 'tenant-suspended'
+`
+
+/** Those whose calls are refused; the removed ones too. */
+export async function listSuspended(db: Queryable): Promise<Set<string>> {
+  const statement = { name: 'suspended-tenants', text: SUSPENDED, values: [PLATFORM_TENANT] }
+  const { rows } = await db.query<{ key: string }>(statement)
+  return new Set(rows.map(({ key }) => key))
+}
+
+const THINGS = `
+  select (select count(*)::integer from live where tenant = $1) as sandboxes,
+         (select count(*)::integer from claims where tenant = $1 and kind = 'volume-name') as volumes,
+         (select count(*)::integer from images where tenant = $1 and state in ('importing', 'ready')) as images
+`
+
+/** What the tenant has. Images as the read model knows them, a moment late. */
+export async function countThings(db: Queryable, tenant: string): Promise<TenantThings> {
+  const { rows } = await db.query<TenantThings>(THINGS, [tenant])
+  return rows[0]!
+}
+
+const REVOKE_TOKENS = `
+  update tokens
+  set revoked_at = clock_timestamp()
+  where tenant = $1 and revoked_at is null
+  returning id
+`
+
+/** Returns the ids of those that worked until now. */
+export async function revokeTokensOf(db: Queryable, tenant: string): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>(REVOKE_TOKENS, [tenant])
+  return rows.map(({ id }) => id)
 }
 
 /** bigint columns arrive as text. They are below 2^53. */
@@ -120,6 +176,7 @@ export function quotaOf(row: QuotaColumns): { quota: TenantQuota; used: TenantUs
 
 interface TenantRow extends QuotaColumns {
   tenant: string
+  standings: string[] | null
   created_at: Date
   commands_per_second: number | null
   commands_burst: number
@@ -134,6 +191,7 @@ function toTenant(row: TenantRow): Tenant {
   const { quota, used } = quotaOf(row)
   return {
     tenant: row.tenant,
+    standing: standingOf(row.standings ?? []),
     createdAt: row.created_at,
     limits: {
       ...quota,
@@ -147,6 +205,13 @@ function toTenant(row: TenantRow): Tenant {
     },
     used,
   }
+}
+
+function standingOf(kinds: string[]): TenantStanding {
+  for (const standing of ['removed', 'removing', 'suspended'] as const) {
+    if (kinds.includes(`tenant-${standing}`)) return standing
+  }
+  return 'active'
 }
 
 function toNumber(column: string | null): number | null {
