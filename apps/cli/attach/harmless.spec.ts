@@ -27,6 +27,14 @@ test.each([
   expect(await through(Buffer.from(input))).toBe(output)
 })
 
+test.each([
+  ['a C1 control of eight bits', [0x61, 0x9b, 0x33, 0x31, 0x6d, 0x9d, 0x62], 'a31mb'],
+  ['one after a character that was cut short', [0xe6, 0x61, 0x9b, 0x62], '\ufffdab'],
+  ['the same byte within a character', [...Buffer.from('ě日')], 'ě日'],
+])('%s', async (_, bytes, output) => {
+  expect(await through(Buffer.from(bytes))).toBe(output)
+})
+
 test('however it is split, what comes out is the same, and drives nothing', async () => {
   const piece = fc.constantFrom(
     '\u001b',

@@ -19,6 +19,8 @@ type State = 'text' | 'escape' | 'intermediate' | 'csi' | 'string' | 'string-esc
 export class Harmless extends Transform {
   private state: State = 'text'
   private sequence = ''
+  /** Bytes that the character begun by a lead byte still needs. */
+  private due = 0
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
     const kept: number[] = []
@@ -29,6 +31,14 @@ export class Harmless extends Transform {
   private see(byte: number, kept: number[]): void {
     switch (this.state) {
       case 'text':
+        if (this.due > 0 && byte >= 0x80 && byte <= 0xbf) {
+          this.due -= 1
+          kept.push(byte)
+          return
+        }
+        this.due = continuationsOf(byte)
+        // A C1 control that is no part of a character: a terminal of eight bits obeys it.
+        if (byte >= 0x80 && byte <= 0x9f) return
         if (byte === ESCAPE) this.state = 'escape'
         // Its second byte tells whether it is a C1 control: 0x9b is another way to say ESC [.
         else if (byte === 0xc2) this.state = 'utf8'
@@ -74,4 +84,11 @@ export class Harmless extends Transform {
     if (COLOUR.test(this.sequence)) kept.push(ESCAPE, ...Buffer.from(this.sequence, 'latin1'))
     this.state = 'text'
   }
+}
+
+/** How many bytes follow this one in UTF-8. 0xc2 has a state of its own. */
+function continuationsOf(byte: number): number {
+  if (byte >= 0xc3 && byte <= 0xdf) return 1
+  if (byte >= 0xe0 && byte <= 0xef) return 2
+  return byte >= 0xf0 && byte <= 0xf4 ? 3 : 0
 }

@@ -33,6 +33,19 @@ const fail = (status: number, code: string, more: object = {}) =>
     JSON.stringify({ error: { code, message: 'm', hint: null, retryable: status >= 500 }, ...more }),
   ] as const
 
+test('an attached terminal gets every byte: sequences of the clipboard and C1 controls too, as ssh and docker do it', async () => {
+  const driving = Buffer.concat([
+    Buffer.from('\u001b]52;c;ZXZpbA==\u0007\u001b[2J'),
+    Buffer.from([0x9b, 0x63, 0x9d]),
+  ])
+  await serve((_request, response) => response.writeHead(200, { 'sandtrail-end': '1' }).end(driving))
+  const sink = new PassThrough()
+  const got = buffer(sink)
+  await followOutput(api, { path: '/o' }, sink, { total: Promise.resolve(driving.length) })
+  sink.end()
+  expect(await got).toEqual(driving)
+})
+
 test('output is whole, whatever breaks: the connection, the server, an answer that ends too early', async () => {
   let requests = 0
   await serve((request, response) => {
