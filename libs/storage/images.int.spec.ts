@@ -141,6 +141,30 @@ test('a bomb stops at the limit of the tree, and an archive of too many entries 
   expect(readdirSync(join(disk.dir, 'tmp'))).toEqual([])
 })
 
+test.each([
+  ['gzip', (tar: Buffer) => gzipSync(tar)],
+  ['xz', (tar: Buffer) => execFileSync('xz', ['-1', '-c'], { input: tar, maxBuffer: 1 << 28 })],
+] as const)(
+  'a bomb packed by %s stops at the ratio of what it unpacks to, long before the tree is full',
+  async (name, pack) => {
+    const tar = tarOf(
+      `ratio-${name}`,
+      'head -c 90000000 /dev/zero > zeros; head -c 1000000 /dev/urandom > rest',
+    )
+    const early = { ...IMPORT_LIMITS, ratioMax: 50, ratioFromBytes: 30_000_000 }
+    await expect(
+      pool.importImage(newImage(), chunked(pack(tar)), digestOf(pack(tar)), early),
+    ).rejects.toMatchObject({
+      code: 'PAYLOAD_TOO_LARGE',
+      message: expect.stringContaining('more than 50 times'),
+    })
+    // What is as large and does not shrink passes, whatever the ratio counts from.
+    const plain = { ...IMPORT_LIMITS, ratioMax: 50, ratioFromBytes: 0 }
+    await pool.importImage(newImage(), chunked(tar), digestOf(tar), plain)
+    expect(readdirSync(join(disk.dir, 'tmp'))).toEqual([])
+  },
+)
+
 test('an archive that never comes to an end is given up, and its jail is gone', async () => {
   const tar = tarOf('slow', 'echo hi > a')
   async function* stalls() {

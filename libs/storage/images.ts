@@ -48,7 +48,7 @@ export class Images {
     await createSubvolume(tree)
     try {
       await limitBytes(tree, limits.treeBytesMax)
-      const got = await unpack(archive, tree, limits)
+      const got = await unpack(archive, tree, expected.bytes, limits)
       if (got.sha256 !== expected.sha256 || got.bytes !== expected.bytes) {
         throw new SandtrailError(
           'INVALID_ARGUMENT',

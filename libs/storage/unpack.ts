@@ -9,6 +9,7 @@
 
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { SandtrailError } from '#libs/domain'
 import { runTool, TOOL_ENV, toolFailed } from './tool.js'
@@ -17,6 +18,9 @@ export interface UnpackLimits {
   /** Of the archive as it arrives. */
   archiveBytesMax: number
   entriesMax: number
+  /** Unpacked bytes per byte of the archive, once `ratioFromBytes` are unpacked: below that a bomb does no harm. */
+  ratioMax: number
+  ratioFromBytes: number
   timeoutMs: number
 }
 
@@ -24,6 +28,9 @@ export const UNPACK_LIMITS: UnpackLimits = {
   archiveBytesMax: 32 * 1024 ** 3,
   // A desktop distribution has about 400,000; the source is a tenfold of that.
   entriesMax: 4_000_000,
+  // A root of a distribution has 2 to 4, one of zeros alone packed by gzip 1,030, by xz or zstd more than 6,000.
+  ratioMax: 200,
+  ratioFromBytes: 1024 ** 3,
   // Of the 900 s that an import has, a part is left for the download's retries.
   timeoutMs: 600_000,
 }
@@ -47,9 +54,13 @@ interface Feeding {
 
 const CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP']
 const STDERR_BYTES_MAX = 4096
+/** tar's own, by default. */
+const RECORD_BYTES = 10_240
+const CHECKPOINT = /^\S*tar: unpacked records: (\d+)$/
 
 /**
  * Streams `archive` (plain, gzip, xz, zstd) into the existing directory `target`.
+ * `packedBytes`: how large the archive is said to be; what it unpacks to is judged by that.
  * What was written stays there when it fails: the caller removes it.
  *
  * @throws SandtrailError PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, NO_SPACE, DEADLINE_EXCEEDED, INVALID_ARGUMENT.
@@ -57,6 +68,7 @@ const STDERR_BYTES_MAX = 4096
 export async function unpack(
   archive: AsyncIterable<Uint8Array>,
   target: string,
+  packedBytes: number,
   limits: UnpackLimits = UNPACK_LIMITS,
 ): Promise<Unpacked> {
   const chunks = archive[Symbol.asyncIterator]()
@@ -83,8 +95,10 @@ export async function unpack(
   )
   const entries = countEntries(tar.stdout, limits.entriesMax, kill)
   let stderr = ''
-  tar.stderr.setEncoding('utf8').on('data', (text: string) => {
-    if (stderr.length < STDERR_BYTES_MAX) stderr += text
+  createInterface({ input: tar.stderr }).on('line', (line) => {
+    const checkpoint = CHECKPOINT.exec(line)?.[1]
+    if (checkpoint !== undefined) judgeRatio(Number(checkpoint) * RECORD_BYTES, packedBytes, limits, kill)
+    else if (stderr.length < STDERR_BYTES_MAX) stderr += `${line}\n`
   })
   const ended = new Promise<number | string | null>((resolve, reject) => {
     tar.on('error', (cause) =>
@@ -146,6 +160,8 @@ function tarArgs(head: Buffer): string[] {
     ...['--extract', '--file=-', '--directory=/target', '--verbose', '--quoting-style=escape'],
     ...['--numeric-owner', '--same-owner', '--preserve-permissions', '--xattrs', '--xattrs-include=*'],
     ...['--delay-directory-restore', '--warning=no-timestamp'],
+    // On stderr, each 10 MiB of the unpacked archive: how many records were read.
+    ...['--checkpoint=1024', '--checkpoint-action=echo=unpacked records: %u'],
     ...decompressor(head),
   ]
 }
@@ -223,6 +239,22 @@ function countEntries(
     }
   })
   return entries
+}
+
+function judgeRatio(
+  unpacked: number,
+  packed: number,
+  { ratioMax, ratioFromBytes }: UnpackLimits,
+  kill: (error: SandtrailError) => void,
+): void {
+  if (unpacked < ratioFromBytes || unpacked <= ratioMax * packed) return
+  kill(
+    new SandtrailError(
+      'PAYLOAD_TOO_LARGE',
+      `the archive unpacks to more than ${ratioMax} times its size: ${unpacked} bytes out of ${packed}`,
+      { hint: 'send it without compression, or without files of zeros' },
+    ),
+  )
 }
 
 function unpackFailed(stderr: string, status: number | string | null): SandtrailError {
