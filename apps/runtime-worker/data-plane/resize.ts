@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { Rejected } from '#libs/domain'
 import type { ExecKey } from '../sandboxes/journal.js'
 import type { Sandbox } from '../sandboxes/sandbox.js'
+import { LatestSize } from './latest-size.js'
 
 const BODY_BYTES_MAX = 1_024
 const size = z.strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().min(1).max(65_535) })
@@ -13,7 +14,19 @@ const size = z.strictObject({ rows: z.int().min(1).max(65_535), cols: z.int().mi
 export async function resize(request: IncomingMessage, sandbox: Sandbox, execId: ExecKey): Promise<void> {
   const wanted = parseSize(await readBody(request))
   const { agent } = await sandbox.execs.started(execId)
-  await agent.resize(execId, wanted)
+  await sizesOf(agent).set(execId, wanted)
+}
+
+type Agent = Awaited<ReturnType<Sandbox['execs']['started']>>['agent']
+const sizes = new WeakMap<Agent, LatestSize<string>>()
+
+function sizesOf(agent: Agent): LatestSize<string> {
+  let known = sizes.get(agent)
+  if (known === undefined) {
+    known = new LatestSize((execId, size) => agent.resize(execId, size))
+    sizes.set(agent, known)
+  }
+  return known
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {
