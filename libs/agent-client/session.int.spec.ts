@@ -294,9 +294,8 @@ test('the timeout kills the group and says so', async () => {
 test('a background child that holds the output does not hold the exit, nor dies of what it prints later', async () => {
   const file = join(agent.dir, 'daemon')
   const daemon = `while [ ! -e ${file} ]; do echo tick; sleep 0.05; done; echo tock && echo alive > ${file}`
-  const began = Date.now()
+  // The daemon waits for a file that is written below: an exit that it held would never come.
   const exit = await agent.run('daemon', ['sh', '-c', `(${daemon}) & echo main`])
-  expect(Date.now() - began).toBeLessThan(4_000)
   expect(exit).toMatchObject({ code: 0, stdoutComplete: false, stderrComplete: false })
   expect(agent.spool.of('daemon').stdout.bytes).toBe(exit.stdoutBytes)
   expect(agent.spool.text('daemon')).toContain('main\n')
