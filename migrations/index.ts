@@ -15,6 +15,7 @@ import { Tenants1790000000200 } from './200-tenants.js'
 import { ExecSlots1790000000210 } from './210-exec-slots.js'
 import { AppsOfSandboxes1790000000300 } from './300-apps-of-sandboxes.js'
 import { StoredSecrets1790000000320 } from './320-secrets.js'
+import { Append1790000000330 } from './330-append.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -33,6 +34,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   ExecSlots1790000000210,
   AppsOfSandboxes1790000000300,
   StoredSecrets1790000000320,
+  Append1790000000330,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

@@ -7,7 +7,7 @@ import { appendContract } from './append-contract.js'
 import { isConnectionLoss, openDatabase } from './database.js'
 import { settleLostCommit } from './lost-commit.js'
 import { readStream } from './read.js'
-import { insertCommands } from './statements/commands.js'
+import { isFree } from './statements/commands.js'
 import { createTestDatabase, type TestDatabase } from './testing.js'
 import { request, sandboxId } from './testing-requests.js'
 
@@ -86,7 +86,7 @@ describe('what is no lost connection', () => {
     const holder = await db.pool.connect()
     try {
       await holder.query('begin')
-      await insertCommands(holder, 'acme', [commandRow(given)])
+      await isFree(holder, commandRow(given))
       await expect(append(impatient, given)).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
     } finally {
       await holder.query('rollback')
@@ -103,7 +103,7 @@ describe('what is no lost connection', () => {
 const commandRow = ({ tenant, command: ref }: ReturnType<typeof request>) => ({
   tenant,
   command: ref,
-  outcome: { ok: true },
+  outcome: '{"ok":true}',
   rejected: false,
   attempt: randomUUID(),
 })
@@ -113,7 +113,7 @@ describe('a connection lost during the commit', () => {
     const row = commandRow(request())
     const holder = await db.pool.connect()
     await holder.query('begin')
-    await insertCommands(holder, 'acme', [row])
+    await isFree(holder, row)
     const expired = { ...row, command: { ...row.command, expiresAt: new Date(0) } }
     const settling = settleLostCommit(db.pool, expired, { s: 1 }, new Error('cut off'))
     settling.catch(() => {})
@@ -141,7 +141,7 @@ describe('a connection lost during the commit', () => {
     }
   })
 
-  /** Hands the first commit to the server and cuts the connection instead of bringing the answer back. */
+  /** Hands the first append to the server and cuts the connection instead of bringing the answer back. */
   async function startCuttingProxy(url: string) {
     const target = new URL(url)
     let cuts = 0
@@ -151,7 +151,7 @@ describe('a connection lost during the commit', () => {
       let cutting = false
       for (const socket of [client, upstream]) sockets.add(socket.on('error', () => {}))
       client.on('data', (chunk) => {
-        if (cuts === 0 && chunk.includes('commit\0')) {
+        if (cuts === 0 && chunk.includes('\0append\0')) {
           cuts += 1
           cutting = true
         }

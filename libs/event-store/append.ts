@@ -6,12 +6,13 @@
 import { randomUUID } from 'node:crypto'
 import { SandtrailError } from '#libs/domain'
 import type { Database } from './database.js'
-import { type Envelope, hashEvent, NO_HASH } from './envelope.js'
+import { canonicalEnvelope, NO_HASH, sha256 } from './envelope.js'
 import { groupsOf } from './group-commit.js'
-import { cleanObject, cleanText } from './json.js'
+import { inOrder } from './group-json.js'
+import { cleanText, storableJson } from './json.js'
 import { type CommandRow, findStoredCommand } from './statements/commands.js'
 import { type Head, selectHeads } from './statements/events.js'
-import type { AppendRequest, AppendResult, Effects, EventMeta, StreamWrite } from './types.js'
+import type { AppendRequest, AppendResult, Effects, StreamWrite } from './types.js'
 import type { ChainedEvent, Refusal } from './write.js'
 
 /** Called after each commit with the number of events: the place for the nudge. Must not throw. */
@@ -42,7 +43,7 @@ export async function appendCommand(
   const heads = await readHeads(db, request.writes)
   if (heads.conflict !== null) return explain(db, request, { outcome: 'conflict', stream: heads.conflict })
 
-  const outcome = cleanObject(request.outcome, 'outcome')
+  const outcome = storableJson(request.outcome, 'outcome')
   const row: CommandRow = { tenant, command, outcome, rejected, attempt: randomUUID() }
   const events = chain(request, heads.found)
   const versions = Object.fromEntries(events.map((event) => [event.stream, event.version]))
@@ -91,45 +92,43 @@ async function readHeads(
 function chain(request: AppendRequest, heads: Map<string, Head>): ChainedEvent[] {
   const { tenant, at } = request
   const events: ChainedEvent[] = []
-  let effects = effectsOf(request)
-  const meta = cleanObject({ ...request.meta, commandId: request.command.id, effects: null }, 'meta')
+  const metaWith = (effects: Effects | null) =>
+    storableJson({ ...request.meta, commandId: request.command.id, effects }, 'meta')
+  const meta = metaWith(null)
+  const effects = effectsOf(request)
   // One order of streams for everybody, so that two appends over the same streams never wait for each other.
-  for (const write of [...request.writes].sort((a, b) => (a.stream < b.stream ? -1 : 1))) {
-    let prevHash = write.prevHash ?? heads.get(write.stream)?.hash ?? NO_HASH
-    for (const [i, event] of write.events.entries()) {
-      const version = write.expectedVersion + i + 1
-      const envelope: Envelope = {
+  for (const { stream, expectedVersion, ...write } of inOrder(request.writes, (write) => write.stream)) {
+    let prevHash = write.prevHash ?? heads.get(stream)?.hash ?? NO_HASH
+    for (const [i, { type, typeVersion, data, sealed = null }] of write.events.entries()) {
+      const version = expectedVersion + i + 1
+      const text = canonicalEnvelope({
         tenant,
-        stream: write.stream,
+        stream,
         version,
-        type: cleanText(event.type, 'type'),
-        typeVersion: event.typeVersion,
+        type: cleanText(type, 'type'),
+        typeVersion,
         at,
         eventId: randomUUID(),
-        data: cleanObject(event.data, `data of ${event.type}`),
-        sealed: event.sealed ?? null,
-        meta: { ...(meta as unknown as EventMeta), effects },
+        data: storableJson(data, `data of ${type}`),
+        sealed,
+        meta: events.length === 0 && effects !== null ? metaWith(effects) : meta,
         prevHash,
-      }
-      effects = null
-      prevHash = hashEvent(envelope)
-      events.push({ ...envelope, hash: prevHash })
+      })
+      prevHash = sha256(text)
+      events.push({ stream, version, text, hash: prevHash })
     }
   }
   return events
 }
 
 function effectsOf({ live, claims, reservation, execSlot }: AppendRequest): Effects | null {
-  const effects = cleanObject(
-    {
-      live: live?.action === 'require' ? undefined : live,
-      claims: changesOf(claims),
-      reservation,
-      execSlot: execSlot && { ...execSlot },
-    },
-    'effects',
-  )
-  return Object.keys(effects).length > 0 ? effects : null
+  const effects = {
+    live: live?.action === 'require' ? undefined : live,
+    claims: changesOf(claims),
+    reservation,
+    execSlot,
+  }
+  return Object.values(effects).some((effect) => effect !== undefined) ? (effects as Effects) : null
 }
 
 /** What is only required changes nothing. */

@@ -18,8 +18,8 @@ export interface PoolOptions {
 }
 
 /**
- * A pool whose clients are pipelined: statements of a transaction that do not wait for each other's results go out
- * together, so an append costs two round trips. The caller ends it.
+ * A pool whose clients are pipelined: statements that do not wait for each other's results go out together. The caller
+ * ends it.
  */
 export function openDatabase({ url, max = 10, name = 'sandtrail' }: PoolOptions): Database {
   const pool = new pg.Pool({

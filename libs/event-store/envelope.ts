@@ -1,7 +1,8 @@
 /** The bytes that the hash chain covers: RFC 8785 of every column that the appender writes. Version 1 of the form. */
 
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
+import { canonicalJson } from './json.js'
 import type { EventMeta, JsonObject } from './types.js'
 
 export interface Envelope {
@@ -22,23 +23,31 @@ export interface Envelope {
 export const NO_HASH: Buffer = Buffer.alloc(32)
 
 /** sha256 over the canonical envelope, 32 bytes. */
-export function hashEvent(event: Envelope): Buffer {
+export function hashEvent({ data, meta, ...event }: Envelope): Buffer {
+  const parts = { ...event, data: canonicalJson(data, 'data'), meta: canonicalJson(meta, 'meta') }
+  return sha256(canonicalEnvelope(parts))
+}
+
+/** The text that is hashed. `data` and `meta` are canonical already. */
+export function canonicalEnvelope(
+  event: Omit<Envelope, 'data' | 'meta'> & { data: string; meta: string },
+): string {
   const { tenant, stream, version, type, typeVersion, at, eventId, data, sealed, meta, prevHash } = event
-  const canonical = canonicalize({
-    v: 1,
-    tenant,
-    stream,
-    version,
-    type,
-    typeVersion,
-    at: at.toISOString(),
-    eventId,
-    data,
-    sealed: sealed?.toString('base64') ?? null,
-    meta,
-    prevHash: prevHash.toString('hex'),
-  })
-  return sha256(canonical as string)
+  const members = [
+    `"at":"${at.toISOString()}"`,
+    `"data":${data}`,
+    `"eventId":${JSON.stringify(eventId)}`,
+    `"meta":${meta}`,
+    `"prevHash":"${prevHash.toString('hex')}"`,
+    `"sealed":${sealed === null ? null : `"${sealed.toString('base64')}"`}`,
+    `"stream":${JSON.stringify(stream)}`,
+    `"tenant":${JSON.stringify(tenant)}`,
+    `"type":${JSON.stringify(type)}`,
+    `"typeVersion":${typeVersion}`,
+    `"v":1`,
+    `"version":${version}`,
+  ]
+  return `{${members.join()}}`
 }
 
 /** Hash of a command for `CommandRef.hash`: the same id with another verb or body is told from a re-send by it. */
@@ -54,6 +63,6 @@ export function derivedCommandId(...cause: (string | number | bigint)[]): string
   return `d${sha256(JSON.stringify(cause.map(String))).toString('hex', 0, 16)}`
 }
 
-function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
+export function sha256(text: string): Buffer {
+  return hash('sha256', text, 'buffer')
 }

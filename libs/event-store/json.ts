@@ -1,25 +1,44 @@
-/** The gate for data on its way into an event: only what jsonb and RFC 8785 both keep exactly. */
+/** The gate for data on its way into an event: only what jsonb and RFC 8785 both keep exactly, as RFC 8785 text. */
 
 import { SandtrailError } from '#libs/domain'
-import type { Json, JsonObject } from './types.js'
 
 const DEPTH_MAX = 64
 /** Of one event's data as JSON. Bulk belongs in the blob store. */
 const BYTES_MAX = 1024 * 1024
 
-/**
- * Returns a plain copy, object members that are `undefined` left out as JSON.stringify does.
- * Throws INVALID_ARGUMENT with the path of the first fault: jsonb cannot hold NUL or a lone surrogate, and JSON no
- * NaN, bigint, Date or class instance. PAYLOAD_TOO_LARGE above 1 MiB.
- */
-export function cleanObject(value: object, what: string): JsonObject {
-  const copy = clean(value, what, 0)
-  if (copy === null || typeof copy !== 'object' || Array.isArray(copy)) throw bad(what, 'is not an object')
-  const bytes = Buffer.byteLength(JSON.stringify(copy))
+/** As `canonicalJson`, of an object that is to be stored. PAYLOAD_TOO_LARGE above 1 MiB. */
+export function storableJson(value: object, what: string): string {
+  const text = canonicalJson(value, what)
+  if (!text.startsWith('{')) throw bad(what, 'is not an object')
+  const bytes = Buffer.byteLength(text)
   if (bytes > BYTES_MAX) {
     throw new SandtrailError('PAYLOAD_TOO_LARGE', `${what} has ${bytes} bytes, at most ${BYTES_MAX} are kept`)
   }
-  return copy
+  return text
+}
+
+/**
+ * RFC 8785 text, object members that are `undefined` left out as JSON.stringify does.
+ * Throws INVALID_ARGUMENT with the path of the first fault: jsonb cannot hold NUL or a lone surrogate, and JSON no
+ * NaN, bigint, Date or class instance.
+ */
+export function canonicalJson(value: unknown, path: string, depth = 0): string {
+  if (depth > DEPTH_MAX) throw bad(path, `is nested deeper than ${DEPTH_MAX}`)
+  switch (typeof value) {
+    case 'boolean':
+      return String(value)
+    case 'string':
+      return JSON.stringify(cleanText(value, path))
+    case 'number':
+      if (!Number.isFinite(value)) throw bad(path, `is ${value}, not a JSON number`)
+      return JSON.stringify(value) // 0 for -0.
+    case 'object':
+      if (value === null) return 'null'
+      if (!Array.isArray(value)) return canonicalMembers(value, path, depth)
+      return `[${value.map((item, i) => canonicalJson(item, `${path}[${i}]`, depth + 1)).join()}]`
+    default:
+      throw bad(path, `is ${typeof value}, not JSON`)
+  }
 }
 
 /** Refuses text that Postgres cannot store. Returns it unchanged. */
@@ -29,36 +48,21 @@ export function cleanText(text: string, what: string): string {
   return text
 }
 
-function clean(value: unknown, path: string, depth: number): Json {
-  if (depth > DEPTH_MAX) throw bad(path, `is nested deeper than ${DEPTH_MAX}`)
-  switch (typeof value) {
-    case 'boolean':
-      return value
-    case 'string':
-      return cleanText(value, path)
-    case 'number':
-      if (!Number.isFinite(value)) throw bad(path, `is ${value}, not a JSON number`)
-      return Object.is(value, -0) ? 0 : value
-    case 'object':
-      if (value === null) return null
-      if (Array.isArray(value)) return value.map((item, i) => clean(item, `${path}[${i}]`, depth + 1))
-      return cleanMembers(value, path, depth)
-    default:
-      throw bad(path, `is ${typeof value}, not JSON`)
-  }
-}
-
-function cleanMembers(value: object, path: string, depth: number): JsonObject {
+function canonicalMembers(value: object, path: string, depth: number): string {
   const prototype = Object.getPrototypeOf(value)
   if (prototype !== Object.prototype && prototype !== null) {
     throw bad(path, `is a ${prototype.constructor?.name ?? 'class instance'}, not a plain object`)
   }
-  const members: [string, Json][] = []
-  for (const [key, member] of Object.entries(value)) {
+  let members = ''
+  // Sorted by UTF-16 code units, as RFC 8785 wants.
+  for (const key of Object.keys(value).sort()) {
+    const member = (value as Record<string, unknown>)[key]
     if (member === undefined) continue
-    members.push([cleanText(key, `a key in ${path}`), clean(member, `${path}.${key}`, depth + 1)])
+    if (members !== '') members += ','
+    members += `${JSON.stringify(cleanText(key, `a key in ${path}`))}:`
+    members += canonicalJson(member, `${path}.${key}`, depth + 1)
   }
-  return Object.fromEntries(members)
+  return `{${members}}`
 }
 
 function bad(path: string, fault: string): SandtrailError {

@@ -3,13 +3,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { SandtrailError } from '#libs/domain'
 import { connect, type Database } from './database.js'
-import { type CommandRow, findStoredCommand, insertCommands } from './statements/commands.js'
+import { type CommandRow, findStoredCommand, isFree } from './statements/commands.js'
 import type { AppendResult } from './types.js'
 
 /** A restart of Postgres takes a few seconds; callers give up at about ten. */
 const PATIENCE_MS = 10_000
 const PAUSE_MS = 200
-const HOUR_MS = 3_600_000
 
 /**
  * Resolves as `appended` when this very attempt has committed. Throws UNAVAILABLE otherwise: either nothing was
@@ -50,9 +49,7 @@ async function probe(db: Database, row: CommandRow): Promise<'committed' | 'not-
   try {
     await tx.query('begin')
     await tx.query(`set local lock_timeout = '2s'`)
-    // Whether it has expired by now says nothing about whether it was written: the key alone is asked about.
-    const expiresAt = new Date(Date.now() + HOUR_MS)
-    const free = await insertCommands(tx, row.tenant, [{ ...row, command: { ...row.command, expiresAt } }])
+    const free = await isFree(tx, row)
     await tx.query('rollback')
     if (free) return 'not-committed'
     const stored = await findStoredCommand(tx, row.tenant, row.command.id)

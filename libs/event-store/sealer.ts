@@ -9,7 +9,7 @@
 import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto'
 import { SandtrailError } from '#libs/domain'
 import type { Queryable } from './database.js'
-import { cleanObject } from './json.js'
+import { storableJson } from './json.js'
 import type { JsonObject } from './types.js'
 
 const FORM = 1
@@ -46,7 +46,7 @@ export class Sealer {
   async seal(tenant: string, stream: string, value: JsonObject, field = 'sealed'): Promise<Buffer> {
     const { id, key } = await this.keyInUse(tenant)
     const head = Buffer.concat([Buffer.from([FORM]), uuidBytes(id)])
-    const plain = Buffer.from(JSON.stringify(cleanObject(value, field)))
+    const plain = Buffer.from(storableJson(value, field))
     return Buffer.concat([head, encrypt(key, plain, aad(tenant, stream, field))])
   }
 

@@ -1,35 +1,30 @@
 /**
- * The writing transaction of one command, or of several at once, with a fixed order of locks:
+ * The writing transaction of one command, or of several at once: one statement, one round trip. The database judges and
+ * writes in a fixed order of locks (`write_commands` in migrations/330-append.ts):
  *
  *   command rows -> live -> claims -> events -> timers -> reservations -> exec slots -> commit
  *
- * Statements go out together and are judged in this order, so it costs two round trips. Within a step the rows are
- * taken in the order of their keys. No statement raises an error for an expected outcome.
+ * Within a step the rows are taken in the order of their keys, which is the order in which they are sent.
  */
 
+import { type Excess, exceededQuota, type TenantUse } from '#libs/domain'
 import { failpoint } from '#libs/failpoint'
-import {
-  connect,
-  type Database,
-  isConnectionLoss,
-  nameTrouble,
-  sqlState,
-  type Transaction,
-} from './database.js'
-import type { Envelope } from './envelope.js'
+import { connect, type Database, isConnectionLoss, nameTrouble, sqlState } from './database.js'
+import { groupJson } from './group-json.js'
 import { settleLostCommit } from './lost-commit.js'
-import { releaseClaims, requireClaims, takeClaims } from './statements/claims.js'
-import { type CommandRow, insertCommands } from './statements/commands.js'
-import { insertEvents } from './statements/events.js'
-import { releaseExecSlots, takeExecSlots } from './statements/exec-slots.js'
-import { changeLive, requireLive } from './statements/live.js'
-import { liveSandboxesWith } from './statements/mounts.js'
-import { changeReservation } from './statements/reservations.js'
-import { changeTimers } from './statements/timers.js'
+import type { CommandRow } from './statements/commands.js'
+import { type QuotaColumns, quotaOf } from './tables/tenants.js'
 import type { AppendRequest, AppendResult } from './types.js'
 
 export type Refusal = Exclude<AppendResult, { outcome: 'appended' }>
-export type ChainedEvent = Envelope & { hash: Buffer }
+
+export interface ChainedEvent {
+  stream: string
+  version: number
+  /** The canonical envelope: what is hashed is what is sent. */
+  text: string
+  hash: Buffer
+}
 
 /** What the transaction needs of a command, ready and checked. */
 export interface Prepared {
@@ -42,124 +37,64 @@ export interface Prepared {
 /** Of each command its result, or why there is none. */
 export type Written = PromiseSettledResult<AppendResult>[]
 
+const APPEND = `
+  -- A transaction of its own: the answer comes after the commit.
+  select append_commands($1::jsonb) as refusal
+`
+
+/** As the database tells it. */
+type Told =
+  | Exclude<Refusal, { outcome: 'duplicate' | 'no-capacity' }>
+  | { outcome: 'duplicate' }
+  | { outcome: 'no-capacity'; of: 'worker' }
+  | { outcome: 'no-capacity'; of: 'tenant'; tenant: QuotaColumns }
+
 /**
  * All or none: null when one of several was refused, or failed; then nothing was written, and each is to be written
  * apart. All of one tenant.
  */
 export async function write(db: Database, group: Prepared[]): Promise<Written | null> {
+  const text = groupJson(group)
   // The client is given back before its loss is looked into: that takes a client too.
-  const tx = await connect(db)
-  let broken: Error | undefined
+  const client = await connect(db)
+  let lost: Error | undefined
   try {
-    const refusal = await sendAll(tx, group)
     failpoint('append-uncommitted')
-    await tx.query(refusal === null ? 'commit' : 'rollback')
-    if (refusal !== null) return group.length > 1 ? null : [fulfilled(refusal)]
-    return group.map(({ versions }) => fulfilled({ outcome: 'appended', versions }))
+    const values = [text]
+    const { rows } = await client.query<{ refusal: Told | null }>({ name: 'append', text: APPEND, values })
+    const told = rows[0]!.refusal
+    if (told === null) return group.map(({ versions }) => fulfilled({ outcome: 'appended', versions }))
+    return group.length > 1 ? null : [fulfilled(explain(group[0]!.request, told))]
   } catch (error) {
     if (!isConnectionLoss(error)) {
-      await tx.query('rollback').catch((failure) => {
-        broken = failure
-      })
       return group.length > 1 ? null : [fulfilled(refusalOf(error, group[0]!.request))]
     }
-    broken = error as Error
+    lost = error as Error
   } finally {
-    tx.release(broken)
+    client.release(lost)
   }
-  return Promise.allSettled(group.map(({ row, versions }) => settleLostCommit(db, row, versions, broken)))
+  return Promise.allSettled(group.map(({ row, versions }) => settleLostCommit(db, row, versions, lost)))
 }
 
 const fulfilled = (value: AppendResult) => ({ status: 'fulfilled' as const, value })
 
-/** Sends every statement at once and returns the first refusal in the order of the locks. */
-async function sendAll(tx: Transaction, group: Prepared[]): Promise<Refusal | null> {
-  const requests = group.map(({ request }) => request)
-  const { tenant } = requests[0]!
-  const steps: Promise<Refusal | null>[] = [
-    tx.query('begin').then(() => null),
-    insertCommands(
-      tx,
-      tenant,
-      group.map(({ row }) => row),
-    ).then((areNew) => (areNew ? null : { outcome: 'duplicate', stored: {} })),
-  ]
-  const lives = requests.flatMap(({ live }) => live ?? [])
-  const required = lives.filter((live) => live.action === 'require')
-  if (required.length > 0) {
-    steps.push(requireLive(tx, tenant, required).then((reason) => reason && { outcome: 'fenced', reason }))
+function explain({ reservation, execSlot }: AppendRequest, told: Told): Refusal {
+  if (told.outcome === 'duplicate') return { outcome: 'duplicate', stored: {} }
+  if (told.outcome !== 'no-capacity' || told.of === 'worker') return told
+  const asked: Partial<TenantUse> = {
+    ...(reservation?.action === 'take' && { sandboxes: 1, ...reservation.resources }),
+    ...(execSlot?.action === 'take' && { execs: 1 }),
   }
-  const changed = lives.filter((live) => live.action !== 'require')
-  for (const live of inOrder(changed, ({ sandboxId }) => sandboxId)) {
-    steps.push(changeLive(tx, tenant, live).then((reason) => reason && { outcome: 'fenced', reason }))
-  }
-  const released = requests.flatMap(({ claims }) => claims?.release ?? [])
-  if (released.length > 0) steps.push(releaseClaims(tx, tenant, released).then(() => null))
-  const taken = requests.flatMap(({ claims }) => claims?.take ?? [])
-  if (taken.length > 0) {
-    steps.push(takeClaims(tx, tenant, taken).then((claim) => claim && { outcome: 'claim-taken', claim }))
-  }
-  const needed = requests.flatMap(({ claims }) => claims?.require ?? [])
-  if (needed.length > 0) {
-    const gone = requireClaims(tx, tenant, needed)
-    steps.push(gone.then((claim) => claim && { outcome: 'conflict', stream: claim.holder }))
-  }
-  for (const { unmounted } of requests) {
-    if (!unmounted) continue
-    const { volumeId } = unmounted
-    const users = liveSandboxesWith(tx, volumeId)
-    steps.push(users.then(({ length }) => (length === 0 ? null : { outcome: 'conflict', stream: volumeId })))
-  }
-  const events = inOrder(
-    group.flatMap((each) => each.events),
-    ({ stream }) => stream,
-  )
-  if (events.length > 0) {
-    steps.push(
-      insertEvents(tx, events).then((stream) => (stream === null ? null : { outcome: 'conflict', stream })),
-    )
-  }
-  const timers = {
-    cancel: requests.flatMap((each) => each.timers?.cancel ?? []),
-    consume: requests.flatMap((each) => each.timers?.consume ?? []),
-    set: requests.flatMap((each) => each.timers?.set ?? []),
-  }
-  steps.push(changeTimers(tx, tenant, timers).then(() => null))
-  for (const { reservation } of requests) {
-    if (!reservation) continue
-    const lacking = changeReservation(tx, tenant, reservation)
-    steps.push(lacking.then((lack) => lack && { outcome: 'no-capacity', ...lack }))
-  }
-  const slots = requests.flatMap(({ execSlot }) => execSlot ?? [])
-  const execsOf = (action: 'take' | 'release') =>
-    slots
-      .filter((slot) => slot.action === action)
-      .map(({ execId }) => execId)
-      .sort()
-  if (execsOf('release').length > 0) {
-    steps.push(releaseExecSlots(tx, execsOf('release')).then(() => null))
-  }
-  if (execsOf('take').length > 0) {
-    const excess = takeExecSlots(tx, tenant, execsOf('take'))
-    steps.push(excess.then((found) => found && { outcome: 'no-capacity', of: 'tenant', excess: found }))
-  }
-
-  // All of them, also after a failure: none may be left to reject unheard.
-  const results = await Promise.allSettled(steps)
-  for (const result of results) {
-    if (result.status === 'rejected') throw result.reason
-    if (result.value !== null) return result.value
-  }
-  return null
+  return { outcome: 'no-capacity', of: 'tenant', excess: excessOf(told.tenant, asked) }
 }
 
-/** The events of a stream stay in their order. */
-function inOrder<T>(items: T[], keyOf: (item: T) => string): T[] {
-  if (items.length < 2) return items
-  return [...items].sort((a, b) => {
-    const [left, right] = [keyOf(a), keyOf(b)]
-    return left < right ? -1 : left > right ? 1 : 0
-  })
+/** Which quota refused. */
+function excessOf(row: QuotaColumns, asked: Partial<TenantUse>): Excess {
+  const { quota, used } = quotaOf(row)
+  // Room that another append has given back since: told as it was, all of it in use.
+  const full = { sandboxes: 0, execs: 0, cpuMillis: 0, memoryBytes: 0, diskBytes: 0 }
+  for (const name of Object.keys(full) as (keyof TenantUse)[]) full[name] = quota[name] ?? 0
+  return exceededQuota(quota, used, asked) ?? exceededQuota(quota, full, asked)!
 }
 
 /** A deadlock's victim has lost a race like any other, and a lock may be free later; the rest is our bug. */

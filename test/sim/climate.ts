@@ -65,7 +65,8 @@ export class Climate {
     },
     fate: (statement) => {
       // The commit is where it matters most.
-      if (!this.chance(statement === 'commit' ? this.p.broken : this.p.broken / 20)) return null
+      if (!this.chance(/^commit$|append_commands/.test(statement) ? this.p.broken : this.p.broken / 20))
+        return null
       return this.random.pick(['break-before', 'break-after'])
     },
     isAway: () => this.databaseIsAway,

@@ -58,23 +58,23 @@ export const MUTATIONS = {
   },
   'a lost commit is taken for a good one': {
     file: 'libs/event-store/write.ts',
-    find: `return Promise.allSettled(group.map(({ row, versions }) => settleLostCommit(db, row, versions, broken)))`,
+    find: `return Promise.allSettled(group.map(({ row, versions }) => settleLostCommit(db, row, versions, lost)))`,
     replace: `return group.map(({ versions }) => fulfilled({ outcome: 'appended', versions }))`,
   },
   'a command is accepted before the commit': {
     file: 'libs/event-store/write.ts',
-    find: `    await tx.query(refusal === null ? 'commit' : 'rollback')`,
-    replace: `    tx.query(refusal === null ? 'commit' : 'rollback').catch(() => {})`,
+    find: `    const { rows } = await client.query<{ refusal: Told | null }>({ name: 'append', text: APPEND, values })`,
+    replace: `    client.query({ name: 'append', text: APPEND, values }).catch(() => {})\n    const rows = [{ refusal: null }]`,
   },
   'a command id is not looked at': {
-    file: 'libs/event-store/write.ts',
-    find: `(areNew ? null : { outcome: 'duplicate', stored: {} })`,
-    replace: `(areNew ? null : null)`,
+    file: 'test/sim/postgres/statements/commands.ts',
+    find: `return areNew ? null : { outcome: 'duplicate' }`,
+    replace: `return null`,
   },
   'a group with a refused command is told as written': {
     file: 'libs/event-store/write.ts',
-    find: `if (refusal !== null) return group.length > 1 ? null : [fulfilled(refusal)]`,
-    replace: `if (refusal !== null && group.length === 1) return [fulfilled(refusal)]`,
+    find: `if (told === null) return`,
+    replace: `if (told === null || group.length > 1) return`,
   },
   'a rejection is not stored': {
     file: 'libs/command-handling/handle.ts',

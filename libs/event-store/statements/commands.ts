@@ -3,44 +3,32 @@
 import type { Queryable } from '../database.js'
 import type { CommandRef, JsonObject } from '../types.js'
 
-const INSERT_COMMANDS = `
-  -- The first statement of each append: a second attempt waits here until the first has committed or rolled back.
-  insert into commands (tenant, command_id, verb, hash, outcome, rejected, attempt, expires_at)
-  select $1, c.id, c.verb, decode(c.hash, 'hex'), c.outcome, c.rejected, c.attempt, c.expires_at
-  from jsonb_to_recordset($2::jsonb) as c (
-    id text, verb text, hash text, outcome jsonb, rejected boolean, attempt uuid, expires_at timestamptz
-  )
-  where c.expires_at > clock_timestamp()
-  on conflict (tenant, command_id) do nothing
-`
-
 export interface CommandRow {
   tenant: string
   command: CommandRef
-  outcome: JsonObject
+  /** JSON. */
+  outcome: string
   rejected: boolean
   attempt: string
 }
 
+const INSERT_COMMAND = `
+  insert into commands (tenant, command_id, verb, hash, outcome, rejected, attempt, expires_at)
+  values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + interval '1 hour')
+  on conflict (tenant, command_id) do nothing
+`
+
 /**
- * Of one tenant. False when one of them has been decided before, or has expired: `findStoredCommand` tells which of the
- * two.
+ * To be rolled back: true when no transaction has this key, waiting for one that is still committing. Whether the command
+ * has expired by now says nothing about that.
  */
-export async function insertCommands(tx: Queryable, tenant: string, rows: CommandRow[]): Promise<boolean> {
-  const given = rows
-    .map(({ command, outcome, rejected, attempt }) => ({
-      id: command.id,
-      verb: command.verb,
-      hash: command.hash.toString('hex'),
-      outcome,
-      rejected,
-      attempt,
-      expires_at: command.expiresAt.toISOString(),
-    }))
-    .sort((a, b) => (a.id < b.id ? -1 : 1)) // One order for all, against deadlocks.
-  const values = [tenant, JSON.stringify(given)]
-  const { rowCount } = await tx.query({ name: 'insert-commands', text: INSERT_COMMANDS, values })
-  return rowCount === rows.length
+export async function isFree(
+  tx: Queryable,
+  { tenant, command, outcome, rejected, attempt }: CommandRow,
+): Promise<boolean> {
+  const values = [tenant, command.id, command.verb, command.hash, outcome, rejected, attempt]
+  const { rowCount } = await tx.query(INSERT_COMMAND, values)
+  return rowCount === 1
 }
 
 const SELECT_COMMAND = `

@@ -1,26 +1,13 @@
-/** Timers as an append changes them. The loop that fires them is ../timer-loop.ts. */
+/** Timers set and consumed without an append. The loop that fires them is ../timer-loop.ts. */
 
 import type { Queryable } from '../database.js'
-import type { AppendRequest, TimerRef, TimerToSet } from '../types.js'
-
-/** Cancels and consumes first, so that a handler may set the same key anew. */
-export async function changeTimers(
-  tx: Queryable,
-  tenant: string,
-  changes: NonNullable<AppendRequest['timers']>,
-): Promise<void> {
-  const { cancel = [], consume = [], set = [] } = changes
-  await Promise.all([
-    cancel.length > 0 && cancelTimers(tx, cancel),
-    consume.length > 0 && consumeTimers(tx, consume),
-    set.length > 0 && setTimers(tx, tenant, set),
-  ])
-}
+import { inOrder } from '../group-json.js'
+import type { TimerRef, TimerToSet } from '../types.js'
 
 const SET = `
   insert into timers (key, tenant, due, kind, payload)
-  select t.key, $1, clock_timestamp() + t.after_ms * interval '1 millisecond', t.kind, t.payload
-  from jsonb_to_recordset($2::jsonb) as t (key text, after_ms double precision, kind text, payload jsonb)
+  select t.key, $1, clock_timestamp() + t."afterMs" * interval '1 millisecond', t.kind, t.payload
+  from jsonb_to_recordset($2::jsonb) as t (key text, "afterMs" double precision, kind text, payload jsonb)
   on conflict (key) do update
   set tenant = excluded.tenant, generation = nextval('timers_generation'), due = excluded.due,
       kind = excluded.kind, payload = excluded.payload, attempts = 0
@@ -28,19 +15,9 @@ const SET = `
 
 /** For a subscription's handler, whose cursor moves in the same transaction. */
 export async function setTimers(tx: Queryable, tenant: string, timers: TimerToSet[]): Promise<void> {
-  const rows = timers
-    .map(({ key, afterMs, kind, payload }) => ({ key, after_ms: afterMs, kind, payload }))
-    .sort((a, b) => (a.key < b.key ? -1 : 1)) // One order for all, against deadlocks.
+  // One order for all, against deadlocks.
+  const rows = inOrder(timers, ({ key }) => key)
   await tx.query({ name: 'set-timers', text: SET, values: [tenant, JSON.stringify(rows)] })
-}
-
-const CANCEL = `
-  delete from timers
-  where key = any($1::text[])
-`
-
-async function cancelTimers(tx: Queryable, keys: string[]): Promise<void> {
-  await tx.query({ name: 'cancel-timers', text: CANCEL, values: [keys] })
 }
 
 const CONSUME = `

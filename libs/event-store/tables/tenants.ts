@@ -141,18 +141,18 @@ export async function revokeTokensOf(db: Queryable, tenant: string): Promise<str
   return rows.map(({ id }) => id)
 }
 
-/** bigint columns arrive as text. They are below 2^53. */
+/** bigint columns arrive as text, or as numbers in JSON. They are below 2^53. */
 export interface QuotaColumns {
   quota_sandboxes: number | null
   quota_execs: number | null
-  quota_cpu_millis: string | null
-  quota_memory_bytes: string | null
-  quota_disk_bytes: string | null
+  quota_cpu_millis: string | number | null
+  quota_memory_bytes: string | number | null
+  quota_disk_bytes: string | number | null
   used_sandboxes: number
   used_execs: number
-  used_cpu_millis: string
-  used_memory_bytes: string
-  used_disk_bytes: string
+  used_cpu_millis: string | number
+  used_memory_bytes: string | number
+  used_disk_bytes: string | number
 }
 
 export function quotaOf(row: QuotaColumns): { quota: TenantQuota; used: TenantUse } {
@@ -214,6 +214,6 @@ function standingOf(kinds: string[]): TenantStanding {
   return 'active'
 }
 
-function toNumber(column: string | null): number | null {
+function toNumber(column: string | number | null): number | null {
   return column === null ? null : Number(column)
 }

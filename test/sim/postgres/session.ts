@@ -18,6 +18,8 @@ interface Job {
 export class Session {
   isBroken = false
   private tx: Transaction | null = null
+  /** The transaction is one statement's own. */
+  private isImplicit = false
   private readonly jobs: Job[] = []
   private readonly replies: (() => void)[] = []
   private lockTimeoutMs = 0
@@ -31,7 +33,7 @@ export class Session {
   ) {}
 
   get inTransaction(): boolean {
-    return this.tx !== null
+    return this.tx !== null && !this.isImplicit
   }
 
   query(
@@ -126,21 +128,31 @@ export class Session {
       return NOTHING
     }
     if (this.tx?.failed) throw databaseError('25P02', 'current transaction is aborted')
-    if (this.tx) return this.server.run(this.tx, text, values)
-    const tx = this.server.begin()
+    this.isImplicit ||= this.tx === null
+    this.tx ??= this.server.begin()
     try {
-      const result = this.server.run(tx, text, values)
-      this.server.commit(tx)
+      const result = this.server.run(this.tx, text, values)
+      if (this.isImplicit) {
+        this.server.commit(this.tx)
+        this.end()
+      }
       return result
     } catch (error) {
-      tx.rollback()
+      // One that waits keeps what it has locked.
+      if (this.isImplicit && !(error instanceof MustWait)) this.undo()
       throw error
     }
+  }
+
+  private undo(): void {
+    this.tx?.rollback()
+    this.end()
   }
 
   private end(): void {
     this.server.finished(this.tx)
     this.tx = null
+    this.isImplicit = false
     this.lockTimeoutMs = 0
   }
 
@@ -180,7 +192,8 @@ export class Session {
   }
 
   private refuse(job: Job, code: string, message: string): void {
-    if (this.tx) this.tx.failed = true
+    if (this.isImplicit) this.undo()
+    else if (this.tx) this.tx.failed = true
     this.jobs.shift()
     this.reply(() => job.reject(databaseError(code, message)))
     this.pump()

@@ -113,6 +113,11 @@ export class Transaction {
     this.letGo()
   }
 
+  /** What it wrote, not what it locked. */
+  undo(): void {
+    this.writes.clear()
+  }
+
   private letGo(): void {
     this.writes.clear()
     for (const lock of this.held) {

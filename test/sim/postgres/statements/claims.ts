@@ -1,4 +1,5 @@
-import { result, type Statements } from './statement.js'
+import { refusalOfMounts } from './live.js'
+import { result, type Statements, type Step } from './statement.js'
 
 interface Given {
   kind: string
@@ -8,53 +9,31 @@ interface Given {
 
 const keyOf = (tenant: unknown, kind: unknown, key: unknown) => JSON.stringify([tenant, kind, key])
 
+export const takeClaims: Step = (call, { tenant, release = [], take = [], needed = [], unmounted }) => {
+  const { server, tx } = call
+  const { claims } = server.tables
+  for (const { kind, key, holder } of release as Given[]) {
+    const at = keyOf(tenant, kind, key)
+    if (tx.get(claims, at)?.holder !== holder) continue
+    tx.lock(claims, at)
+    if (tx.get(claims, at)?.holder === holder) tx.put(claims, at, null)
+  }
+  for (const claim of take as Given[]) {
+    const at = keyOf(tenant, claim.kind, claim.key)
+    tx.lock(claims, at)
+    const known = tx.get(claims, at)
+    if (known !== undefined && known.holder !== claim.holder) return { outcome: 'claim-taken', claim }
+    tx.put(claims, at, { tenant, ...claim })
+  }
+  for (const { kind, key, holder } of needed as Given[]) {
+    const at = keyOf(tenant, kind, key)
+    if (tx.get(claims, at)?.holder === holder) tx.lock(claims, at, 'shared')
+    if (tx.get(claims, at)?.holder !== holder) return { outcome: 'conflict', stream: holder }
+  }
+  return unmounted === undefined ? null : refusalOfMounts(call, unmounted)
+}
+
 export const claims: Statements = [
-  [
-    /delete from claims/,
-    ({ server, tx, values: [tenant, json] }) => {
-      const { claims } = server.tables
-      let gone = 0
-      for (const { kind, key, holder } of JSON.parse(String(json)) as Given[]) {
-        const at = keyOf(tenant, kind, key)
-        if (tx.get(claims, at)?.holder !== holder) continue
-        tx.lock(claims, at)
-        if (tx.get(claims, at)?.holder !== holder) continue
-        tx.put(claims, at, null)
-        gone++
-      }
-      return result([], gone)
-    },
-  ],
-  [
-    /insert into claims/,
-    ({ server, tx, values: [tenant, json] }) => {
-      const { claims } = server.tables
-      const taken: object[] = []
-      for (const { kind, key, holder } of JSON.parse(String(json)) as Given[]) {
-        const at = keyOf(tenant, kind, key)
-        tx.lock(claims, at)
-        const known = tx.get(claims, at)
-        if (known !== undefined && known.holder !== holder) continue
-        tx.put(claims, at, { tenant, kind, key, holder })
-        taken.push({ kind, key })
-      }
-      return result(taken)
-    },
-  ],
-  [
-    /select c\.kind, c\.key\s+from claims c\s+join[\s\S]+for share of c/,
-    ({ server, tx, values: [tenant, json] }) => {
-      const { claims } = server.tables
-      const held: object[] = []
-      for (const { kind, key, holder } of JSON.parse(String(json)) as Given[]) {
-        const at = keyOf(tenant, kind, key)
-        if (tx.get(claims, at)?.holder !== holder) continue
-        tx.lock(claims, at, 'shared')
-        if (tx.get(claims, at)?.holder === holder) held.push({ kind, key })
-      }
-      return result(held)
-    },
-  ],
   [
     /select holder\s+from claims/,
     ({ server, tx, values: [tenant, kind, key] }) => {

@@ -1,32 +1,29 @@
-import { result, type Statements } from './statement.js'
-
-interface Given {
-  id: string
-  hash: string
-  expires_at: string
-}
+import { result, type Statements, type Step } from './statement.js'
 
 const keyOf = (tenant: unknown, id: unknown) => JSON.stringify([tenant, id])
 
+export const insertCommands: Step = ({ server, tx }, { tenant, commands: given }) => {
+  const { commands } = server.tables
+  const inTime = given.filter(
+    (each: { expiresAt: string }) => Date.parse(each.expiresAt) > server.env.wallMs(),
+  )
+  for (const { id } of inTime) tx.lock(commands, keyOf(tenant, id))
+  const fresh = inTime.filter(({ id }: { id: string }) => !tx.get(commands, keyOf(tenant, id)))
+  for (const { id, hash, ...row } of fresh) {
+    tx.put(commands, keyOf(tenant, id), { ...row, tenant, command_id: id, hash: Buffer.from(hash, 'hex') })
+  }
+  const areNew = fresh.length === given.length
+  return areNew ? null : { outcome: 'duplicate' }
+}
+
 export const commands: Statements = [
   [
+    // To learn whether a commit took place; rolled back.
     /insert into commands/,
-    ({ server, tx, values: [tenant, json] }) => {
+    ({ server, tx, values: [tenant, id] }) => {
       const { commands } = server.tables
-      const given = (JSON.parse(String(json)) as Given[]).filter(
-        ({ expires_at }) => Date.parse(expires_at) > server.env.wallMs(),
-      )
-      for (const { id } of given) tx.lock(commands, keyOf(tenant, id))
-      const fresh = given.filter(({ id }) => !tx.get(commands, keyOf(tenant, id)))
-      for (const { id, hash, ...row } of fresh) {
-        tx.put(commands, keyOf(tenant, id), {
-          ...row,
-          tenant,
-          command_id: id,
-          hash: Buffer.from(hash, 'hex'),
-        })
-      }
-      return result([], fresh.length)
+      tx.lock(commands, keyOf(tenant, id))
+      return result([], tx.get(commands, keyOf(tenant, id)) ? 0 : 1)
     },
   ],
   [

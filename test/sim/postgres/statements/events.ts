@@ -1,6 +1,6 @@
 import type { Postgres } from '../server.js'
 import type { Row } from '../tables.js'
-import { result, type Statements } from './statement.js'
+import { result, type Statements, type Step } from './statement.js'
 
 export const keyOf = (stream: unknown, version: unknown) => JSON.stringify([stream, version])
 
@@ -10,37 +10,34 @@ function placed(server: Postgres, event: Row): Row {
   return { ...event, at: new Date(Number(event.at)), position: entry ? String(entry.position) : null }
 }
 
+export const insertEvents: Step = ({ server, tx }, { events: given }) => {
+  const { events } = server.tables
+  for (const { stream, version } of given) tx.lock(events, keyOf(stream, version))
+  for (const event of given) {
+    const { stream, version, eventId, typeVersion, sealed, prevHash, hash, v, ...same } = event
+    if (tx.get(events, keyOf(stream, version))) return { outcome: 'conflict', stream }
+    tx.put(events, keyOf(stream, version), {
+      ...same,
+      stream,
+      version,
+      event_id: eventId,
+      type_version: typeVersion,
+      at: Date.parse(String(event.at)),
+      sealed: sealed === null ? null : Buffer.from(sealed, 'base64'),
+      prev_hash: Buffer.from(prevHash, 'hex'),
+      hash: Buffer.from(hash, 'hex'),
+      seq: server.nextval('events_seq'),
+    })
+  }
+  return null
+}
+
 export const events: Statements = [
   [
     /select h\.stream, h\.version, h\.hash/,
     ({ server, values: [streams] }) => {
       const heads = (streams as string[]).map((stream) => server.byStream.get(stream)?.at(-1))
       return result(heads.filter((head) => head !== undefined))
-    },
-  ],
-  [
-    /insert into events/,
-    ({ server, tx, values: [json] }) => {
-      const { events } = server.tables
-      const given = JSON.parse(String(json)) as Record<string, string>[]
-      for (const { stream, version } of given) tx.lock(events, keyOf(stream, version))
-      const inserted: object[] = []
-      for (const event of given) {
-        const { stream, version } = event
-        const key = keyOf(stream, version)
-        if (tx.get(events, key)) continue
-        const bytes = (hex: string | null | undefined) => (hex == null ? null : Buffer.from(hex, 'hex'))
-        tx.put(events, key, {
-          ...event,
-          at: Date.parse(String(event.at)),
-          sealed: bytes(event.sealed),
-          prev_hash: bytes(event.prev_hash),
-          hash: bytes(event.hash),
-          seq: server.nextval('events_seq'),
-        })
-        inserted.push({ stream, version })
-      }
-      return result(inserted)
     },
   ],
   [

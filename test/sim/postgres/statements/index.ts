@@ -1,5 +1,6 @@
 /** The statements that the model knows, found by what is particular to their text. */
 
+import { append } from './append.js'
 import { claims } from './claims.js'
 import { commands } from './commands.js'
 import { events } from './events.js'
@@ -7,7 +8,6 @@ import { ledger } from './ledger.js'
 import { live } from './live.js'
 import { openExecs } from './open-execs.js'
 import { positions } from './positions.js'
-import { reservations } from './reservations.js'
 import type { Statement } from './statement.js'
 import { timers } from './timers.js'
 import { workers } from './workers.js'
@@ -15,12 +15,12 @@ import { workers } from './workers.js'
 class Known {
   private readonly found = new Map<string, Statement>()
   private readonly all = [
+    append,
     commands,
     events,
     live,
     claims,
     timers,
-    reservations,
     workers,
     positions,
     ledger,

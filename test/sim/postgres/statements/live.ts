@@ -1,5 +1,6 @@
-import type { Row } from '../tables.js'
-import { result, type Statements } from './statement.js'
+import type { Postgres } from '../server.js'
+import type { Row, Transaction } from '../tables.js'
+import { type Call, result, type Statements, type Step } from './statement.js'
 
 interface Mounting {
   spec?: { volumes?: { volumeId: string }[] }
@@ -13,49 +14,61 @@ const asSelected = (row: Row) => ({
   state: row.state,
 })
 
+function mountingOf(server: Postgres, tx: Transaction, volumeId: unknown): Row[] {
+  const mounts = ({ sandbox_id }: Row) => {
+    const { spec } = (server.byStream.get(String(sandbox_id))?.[0]?.data ?? {}) as Mounting
+    return spec?.volumes?.some((volume) => volume.volumeId === volumeId)
+  }
+  return tx.scan(server.tables.live).filter(mounts)
+}
+
+interface Wanted {
+  workerId?: string
+  epoch?: number
+  open?: boolean
+}
+
+function fenceOf(row: Row | undefined, { workerId, epoch, open }: Wanted): object | null {
+  const fenced = (reason: string) => ({ outcome: 'fenced', reason })
+  if (row === undefined) return fenced('absent')
+  if (workerId !== undefined && workerId !== row.worker_id) return fenced('epoch')
+  if (epoch !== undefined && epoch !== row.epoch) return fenced('epoch')
+  return open && row.state === 'closing' ? fenced('closing') : null
+}
+
+export const changeLive: Step = ({ server, tx }, { tenant, require = [], live: changes = [] }) => {
+  const { live } = server.tables
+  const own = (id: string, mode: 'exclusive' | 'shared') => {
+    if (tx.get(live, id)) tx.lock(live, id, mode)
+    const row = tx.get(live, id)
+    return row?.tenant === tenant ? row : undefined
+  }
+  for (const id of require.map(({ sandboxId }: { sandboxId: string }) => sandboxId).sort()) own(id, 'shared')
+  for (const wanted of require) {
+    const refusal = fenceOf(own(wanted.sandboxId, 'shared'), wanted)
+    if (refusal !== null) return refusal
+  }
+  for (const { action, sandboxId, workerId, epoch } of changes) {
+    if (action === 'open') {
+      tx.lock(live, sandboxId)
+      if (tx.get(live, sandboxId)) return { outcome: 'fenced', reason: 'epoch' }
+      tx.put(live, sandboxId, { sandbox_id: sandboxId, tenant, worker_id: workerId, epoch, state: 'open' })
+      continue
+    }
+    const row = own(sandboxId, 'exclusive')
+    const refusal = fenceOf(row, action === 'close' ? { workerId, epoch } : {})
+    if (refusal !== null) return refusal
+    tx.put(live, sandboxId, action === 'close' ? null : { ...row, state: 'closing' })
+  }
+  return null
+}
+
+/** Asked once the claims are given up. */
+export function refusalOfMounts({ server, tx }: Call, volumeId: unknown): object | null {
+  return mountingOf(server, tx, volumeId).length > 0 ? { outcome: 'conflict', stream: volumeId } : null
+}
+
 export const live: Statements = [
-  [
-    /insert into live/,
-    ({ server, tx, values: [sandbox_id, tenant, worker_id, epoch] }) => {
-      const { live } = server.tables
-      tx.lock(live, String(sandbox_id))
-      if (tx.get(live, String(sandbox_id))) return result([], 0)
-      tx.put(live, String(sandbox_id), { sandbox_id, tenant, worker_id, epoch, state: 'open' })
-      return result([], 1)
-    },
-  ],
-  [
-    /select sandbox_id, worker_id, epoch, state\s+from live[\s\S]+for share/,
-    ({ server, tx, values: [ids, tenant] }) => {
-      const { live } = server.tables
-      const there = (ids as string[]).filter((id) => tx.get(live, id)).sort()
-      for (const id of there) tx.lock(live, id, 'shared')
-      const rows = there.map((id) => tx.get(live, id)).filter((row) => row?.tenant === tenant)
-      return result(rows as object[])
-    },
-  ],
-  [
-    /update live\s+set state = 'closing'/,
-    ({ server, tx, values: [id, tenant] }) => {
-      const { live } = server.tables
-      if (tx.get(live, String(id))) tx.lock(live, String(id))
-      const row = tx.get(live, String(id))
-      if (row?.tenant !== tenant) return result([], 0)
-      tx.put(live, String(id), { ...row, state: 'closing' })
-      return result([], 1)
-    },
-  ],
-  [
-    /delete from live/,
-    ({ server, tx, values: [id, tenant] }) => {
-      const { live } = server.tables
-      if (tx.get(live, String(id))) tx.lock(live, String(id))
-      const row = tx.get(live, String(id))
-      if (row?.tenant !== tenant) return result([])
-      tx.put(live, String(id), null)
-      return result([row as object])
-    },
-  ],
   [
     /from live\s+where worker_id = \$1\s+order by sandbox_id/,
     ({ server, tx, values: [workerId] }) => {
@@ -74,13 +87,7 @@ export const live: Statements = [
   ],
   [
     /select l\.sandbox_id\s+from live l\s+join events e/,
-    ({ server, tx, values: [volumeId] }) => {
-      const mounts = ({ sandbox_id }: Row) => {
-        const { spec } = (server.byStream.get(String(sandbox_id))?.[0]?.data ?? {}) as Mounting
-        return spec?.volumes?.some((volume) => volume.volumeId === volumeId)
-      }
-      return result(tx.scan(server.tables.live).filter(mounts))
-    },
+    ({ server, tx, values: [volumeId] }) => result(mountingOf(server, tx, volumeId)),
   ],
   [
     /from live\s+where sandbox_id = \$1\s*$/,

@@ -1,45 +1,61 @@
-import { result, type Statements } from './statement.js'
+import type { Postgres } from '../server.js'
+import type { Transaction } from '../tables.js'
+import { result, type Statements, type Step } from './statement.js'
+
+interface ToSet {
+  key: string
+  afterMs: number
+  kind: string
+  payload: object
+}
+
+function set(server: Postgres, tx: Transaction, tenant: unknown, given: ToSet[]): void {
+  const { timers } = server.tables
+  for (const { key } of given) tx.lock(timers, key)
+  for (const { key, afterMs, kind, payload } of given) {
+    const generation = server.nextval('timers_generation')
+    const due = server.env.wallMs() + afterMs
+    tx.put(timers, key, { key, tenant, generation, due, kind, payload, attempts: 0 })
+  }
+}
+
+function consume(server: Postgres, tx: Transaction, refs: { key: string; generation: string }[]): void {
+  const { timers } = server.tables
+  for (const { key, generation } of refs) {
+    const isMeant = () => String(tx.get(timers, key)?.generation) === generation
+    if (!isMeant()) continue
+    tx.lock(timers, key)
+    if (isMeant()) tx.put(timers, key, null)
+  }
+}
+
+export const changeTimers: Step = (
+  { server, tx },
+  { tenant, cancel = [], consume: refs = [], set: toSet = [] },
+) => {
+  const { timers } = server.tables
+  const there = cancel.filter((key: string) => tx.get(timers, key))
+  for (const key of there) tx.lock(timers, key)
+  for (const key of there) tx.put(timers, key, null)
+  consume(server, tx, refs)
+  set(server, tx, tenant, toSet)
+  return null
+}
 
 export const timers: Statements = [
   [
     /insert into timers/,
     ({ server, tx, values: [tenant, json] }) => {
-      const { timers } = server.tables
-      const given = JSON.parse(String(json)) as {
-        key: string
-        after_ms: number
-        kind: string
-        payload: object
-      }[]
-      for (const { key } of given) tx.lock(timers, key)
-      for (const { key, after_ms, kind, payload } of given) {
-        const generation = server.nextval('timers_generation')
-        const due = server.env.wallMs() + after_ms
-        tx.put(timers, key, { key, tenant, generation, due, kind, payload, attempts: 0 })
-      }
+      const given = JSON.parse(String(json)) as ToSet[]
+      set(server, tx, tenant, given)
       return result([], given.length)
-    },
-  ],
-  [
-    /delete from timers\s+where key = any/,
-    ({ server, tx, values: [keys] }) => {
-      const { timers } = server.tables
-      const there = (keys as string[]).filter((key) => tx.get(timers, key))
-      for (const key of there) tx.lock(timers, key)
-      for (const key of there) tx.put(timers, key, null)
-      return result([], there.length)
     },
   ],
   [
     /delete from timers\s+where \(key, generation\)/,
     ({ server, tx, values: [keys, generations] }) => {
-      const { timers } = server.tables
-      for (const [i, key] of (keys as string[]).entries()) {
-        const isMeant = () => String(tx.get(timers, key)?.generation) === (generations as string[])[i]
-        if (!isMeant()) continue
-        tx.lock(timers, key)
-        if (isMeant()) tx.put(timers, key, null)
-      }
+      const refs = (keys as string[]).map((key, i) => ({ key, generation: (generations as string[])[i]! }))
+      consume(server, tx, refs)
       return result([])
     },
   ],
