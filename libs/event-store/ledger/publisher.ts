@@ -19,6 +19,8 @@ const POLL_MS = 1_000
 
 export class Publisher {
   private readonly loop: Loop
+  /** As this one has left it: it is read again when nothing is behind it, and when another has moved it. */
+  private cursor: Cursor | null = null
 
   constructor(
     private readonly db: Database,
@@ -29,6 +31,7 @@ export class Publisher {
   }
 
   start(): void {
+    this.cursor = null
     this.loop.start()
   }
 
@@ -41,13 +44,16 @@ export class Publisher {
   }
 
   private async publishNext(): Promise<boolean> {
-    const from = await readCursor(this.db)
+    const known = this.cursor
+    this.cursor = null
+    const from = known ?? (await readCursor(this.db))
     const until = from.position + BATCH
     const { events, next } = await readWindow(this.db, from.position, until)
     const last = events.at(-1)?.position
-    if (last === undefined || last === null) return false
+    // Nothing behind the one that was kept: another may have set it back.
+    if (last === undefined || last === null) return known !== null
     await this.publish(events)
-    await moveFrom(this.db, from, last)
+    this.cursor = await moveFrom(this.db, from, last)
     return next < until || BigInt(events.length) === BATCH
   }
 }
@@ -85,12 +91,21 @@ const MOVE_FROM = `
   -- Compare and set: what was under way when events were asked for again may be in the lost store.
   update cursors
   set position = $4, at = clock_timestamp()
+  -- Not waited for on disk: a move that is lost publishes a batch again.
+  from (select set_config('synchronous_commit', 'off', true)) as lazy
   where name = $1 and position = $2 and at = $3::timestamptz
+  returning position, at::text
 `
 
-async function moveFrom(db: Queryable, { position, at }: Cursor, to: bigint): Promise<void> {
+/** Null when somebody else has moved it. */
+async function moveFrom(db: Queryable, { position, at }: Cursor, to: bigint): Promise<Cursor | null> {
   const values = [CURSOR, String(position), at, String(to)]
-  await db.query({ name: 'move-publisher', text: MOVE_FROM, values })
+  const { rows } = await db.query<{ position: string; at: string }>({
+    name: 'move-publisher',
+    text: MOVE_FROM,
+    values,
+  })
+  return rows[0] ? { position: BigInt(rows[0].position), at: rows[0].at } : null
 }
 
 const SET_BACK = `

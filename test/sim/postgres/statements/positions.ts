@@ -95,9 +95,10 @@ export const positions: Statements = [
       const { cursors } = server.tables
       tx.lock(cursors, String(name))
       const row = tx.get(cursors, String(name))
-      if (String(row?.position) !== position || String(row?.at) !== at) return result([], 0)
-      tx.put(cursors, String(name), { name, position: Number(to), at: server.nextval('touched') })
-      return result([], 1)
+      if (String(row?.position) !== position || String(row?.at) !== at) return result([])
+      const moved = { name, position: Number(to), at: server.nextval('touched') }
+      tx.put(cursors, String(name), moved)
+      return result([{ position: String(moved.position), at: String(moved.at) }])
     },
   ],
   [
