@@ -94,9 +94,7 @@ export function taskCommandRouter(gateway: Gateway): ServiceImpl<typeof TaskComm
       if (request.customerSuppliedEncryptionKey !== undefined) {
         throw unimplemented('a key of your own for a snapshot', 'snapshots are not encrypted')
       }
-      if (request.ttlSeconds !== undefined && request.ttlSeconds > 0n) {
-        throw unimplemented('a time to live', 'a snapshot is kept until it is removed')
-      }
+      // Its time to live is a least one here: a snapshot is kept until it is removed.
       const origin = originOf({ ...call, idempotencyKey: request.snapshotId }, 'snapshot')
       const { imageId } = await createSnapshot(gateway, origin, sandboxId, context.signal)
       return { imageId }

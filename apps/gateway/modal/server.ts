@@ -1,5 +1,6 @@
 /** The port that the official Modal SDKs are pointed at by MODAL_SERVER_URL: control plane and command router. */
 
+import type { OutgoingHttpHeaders } from 'node:http'
 import { Code, ConnectError, type ConnectRouter } from '@connectrpc/connect'
 import { type ConnectNodeAdapterOptions, connectNodeAdapter } from '@connectrpc/connect-node'
 import type { HttpTls } from '../config.js'
@@ -35,6 +36,19 @@ const notServed: NonNullable<ConnectNodeAdapterOptions['fallback']> = (request, 
   response.end()
 }
 
+/**
+ * The library escapes punctuation in the message, which gRPC does not ask for, and grpc-js, under the JavaScript SDK,
+ * shows it as it is.
+ */
+function withPlainMessage(trailers: OutgoingHttpHeaders): OutgoingHttpHeaders {
+  const message = trailers['grpc-message']
+  if (typeof message !== 'string') return trailers
+  const plain = message.replace(/%(?:2[3-9A-F]|3[A-F]|40)/gi, (code) =>
+    code === '%25' ? code : decodeURIComponent(code),
+  )
+  return { ...trailers, 'grpc-message': plain }
+}
+
 export async function startModalServer(
   gateway: Gateway,
   { host, port, tls }: { host: string; port: number; tls: HttpTls | null },
@@ -61,6 +75,8 @@ export async function startModalServer(
   })
   const listener: Listener = await listen({ host, port, tls, log: gateway.log }, (request, response) => {
     request.headers[AUTHORITY] = request.authority
+    const addTrailers = response.addTrailers.bind(response)
+    response.addTrailers = (trailers) => addTrailers(withPlainMessage(trailers))
     handler(request, response)
   })
   return {

@@ -1,0 +1,79 @@
+/** The official Modal SDKs, unmodified and from their registries, against a system: both generations of each. */
+
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { type Ran, ROOT, TestSystem } from './system.js'
+
+const PROGRAMS = join(ROOT, 'test', 'modal')
+const BUILT = join(ROOT, '.sandtrail', 'modal-sdks')
+const PYTHON = join(BUILT, 'python', 'bin', 'python')
+const GO = join(BUILT, 'go')
+const PYTHON_SDK = 'modal==1.6.4'
+
+const COMMANDS = {
+  JavaScript: [process.execPath, join(PROGRAMS, 'javascript.mjs')],
+  Python: [PYTHON, join(PROGRAMS, 'python.py')],
+  Go: [GO],
+} as const
+
+let system: TestSystem
+beforeAll(async () => {
+  const started = TestSystem.start()
+  if (!existsSync(PYTHON)) {
+    await ok('python3', ['-m', 'venv', join(BUILT, 'python')])
+    await ok(PYTHON, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', PYTHON_SDK])
+  }
+  await ok('go', ['build', '-o', GO, '.'], { cwd: join(PROGRAMS, 'go') })
+  system = await started
+}, 600_000)
+afterAll(() => system?.stop(), 60_000)
+
+for (const [language, [program, ...args]] of Object.entries(COMMANDS)) {
+  for (const generation of [2, 1]) {
+    test(`the main job by ${language}, generation ${generation}`, async () => {
+      const ran = await run(program, args, { MODAL_SANDBOX_V2: generation === 1 ? '0' : '1' })
+      expect(ran).toMatchObject({ code: 0 })
+      const sandboxId = /^sandbox (sb-\w+)$/m.exec(ran.stdout)?.[1] ?? ''
+      if (generation === 2) {
+        const types = (await system.history(sandboxId)).map(({ type }) => type)
+        expect(types.slice(0, 3)).toEqual(['SandboxCreated', 'SandboxPlaced', 'SandboxStarted'])
+        expect(types).toContain('SandboxTerminated')
+      }
+    }, 180_000)
+  }
+}
+
+test('a token that is not valid is refused by the SDK’s own error', async () => {
+  const { code, stderr } = await run(process.execPath, [join(PROGRAMS, 'javascript.mjs')], {
+    MODAL_TOKEN_SECRET: `as-${'x'.repeat(32)}`,
+  })
+  expect(code).not.toBe(0)
+  expect(stderr).toContain('UNAUTHENTICATED')
+}, 60_000)
+
+function run(program: string, args: readonly string[], env: Record<string, string>): Promise<Ran> {
+  return execute(program, args, { env: { ...process.env, ...system.env, ...env } })
+}
+
+async function ok(program: string, args: string[], options: { cwd?: string } = {}): Promise<void> {
+  const { code, stdout, stderr } = await execute(program, args, options)
+  if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}: ${stderr || stdout}`)
+}
+
+async function execute(
+  program: string,
+  args: readonly string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv },
+): Promise<Ran> {
+  const child = spawn(program, [...args], { ...options, stdio: ['ignore', 'pipe', 'pipe'], timeout: 300_000 })
+  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
+  child.stdout.on('data', (chunk) => stdout.push(chunk))
+  child.stderr.on('data', (chunk) => stderr.push(chunk))
+  const code = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (exit) => resolve(exit ?? 255))
+  })
+  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
+}
