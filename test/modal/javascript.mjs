@@ -1,7 +1,7 @@
 /** The main job by the official JavaScript SDK, of the generation that MODAL_SANDBOX_V2 says. Prints what holds. */
 
 import assert from 'node:assert/strict'
-import { ModalClient, NotFoundError } from 'modal'
+import { AlreadyExistsError, ModalClient, NotFoundError, SandboxFilesystemNotFoundError } from 'modal'
 
 const generation = process.env.MODAL_SANDBOX_V2 === '0' ? 1 : 2
 const modal = new ModalClient()
@@ -63,6 +63,47 @@ await holds('an exec that takes too long is killed', async () => {
 await holds('a terminal is one', async () => {
   const process = await sandbox.exec(['sh', '-c', 'tty >/dev/null && echo $TERM'], { pty: true })
   assert.match(await process.stdout.readText(), /xterm-256color\r\n/)
+})
+
+await holds('files are written, read, listed and removed', async () => {
+  const { filesystem } = sandbox
+  await filesystem.makeDirectory('/root/dir')
+  await filesystem.writeText('text ✓', '/root/dir/file')
+  assert.equal(await filesystem.readText('/root/dir/file'), 'text ✓')
+  assert.deepEqual((await filesystem.listFiles('/root/dir')).map(({ name }) => name), ['file'])
+  await filesystem.remove('/root/dir', { recursive: true })
+  await assert.rejects(filesystem.readText('/root/dir/file'), SandboxFilesystemNotFoundError)
+})
+
+await holds('a name and tags find a sandbox', async () => {
+  const named = await modal.sandboxes.create(app, image, { command: ['sleep', '600'], name: `web-${generation}`, tags: { tier: 'one' } })
+  await assert.rejects(
+    modal.sandboxes.create(app, image, { command: ['true'], name: `web-${generation}` }),
+    AlreadyExistsError,
+  )
+  assert.equal((await modal.sandboxes.fromName('sdk-javascript', `web-${generation}`)).sandboxId, named.sandboxId)
+  await named.setTags({ tier: 'two', run: `${generation}` })
+  assert.deepEqual(await named.getTags(), { tier: 'two', run: `${generation}` })
+  const found = []
+  for await (const each of modal.sandboxes.list({ appId: app.appId, tags: { run: `${generation}` } })) found.push(each.sandboxId)
+  assert.deepEqual(found, [named.sandboxId])
+  await named.terminate({ wait: true })
+  await assert.rejects(modal.sandboxes.fromName('sdk-javascript', `web-${generation}`), NotFoundError)
+})
+
+await holds('the main process can be talked to', async () => {
+  const talker = await modal.sandboxes.create(app, image, { command: ['sh', '-c', 'read line; echo "got $line"; echo ü'] })
+  await talker.stdin.writeText('this\n')
+  assert.equal(await talker.stdout.readText(), 'got this\nü\n')
+  assert.equal(await talker.wait(), 0)
+})
+
+await holds('a volume keeps what is written to it', async () => {
+  const volume = await modal.volumes.fromName(`data-${generation}`, { createIfMissing: true })
+  const writer = await modal.sandboxes.create(app, image, { command: ['sh', '-c', 'echo saved > /data/file'], volumes: { '/data': volume } })
+  assert.equal(await writer.wait(), 0)
+  const reader = await modal.sandboxes.create(app, image, { command: ['cat', '/data/file'], volumes: { '/data': volume.readOnly() } })
+  assert.equal(await reader.stdout.readText(), 'saved\n')
 })
 
 await holds('a snapshot is an image to start from', async () => {

@@ -22,13 +22,13 @@ export function apps(_: Gateway): Pick<ServiceImpl<typeof ModalClient>, 'appGetO
       if (!NAME.test(appName)) {
         throw new Rejected('INVALID_ARGUMENT', 'a name has 1 to 64 letters, digits, ".", "_" or "-"')
       }
-      return { appId: idOf(callOf(context).tenant, requireEnvironment(environmentName), appName) }
+      return { appId: appIdOf(callOf(context).tenant, requireEnvironment(environmentName), appName) }
     },
   }
 }
 
 /** An app needs nothing but its name: the id is made from it. */
-function idOf(tenant: string, environment: string, name: string): string {
+export function appIdOf(tenant: string, environment: string, name: string): string {
   const digest = createHash('sha256').update([tenant, environment, name].join('\0')).digest()
   return makeId('ap', digest.readUIntBE(0, 6), digest.subarray(6, 16))
 }

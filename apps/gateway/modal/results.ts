@@ -1,7 +1,7 @@
 /** How a sandbox has ended, as the SDKs read it: they show 124 for TIMEOUT, 137 for TERMINATED, else the exit code. */
 
 import { create } from '@bufbuild/protobuf'
-import { IDLE_REASON, type SandboxView } from '../views/sandbox.js'
+import { IDLE_REASON } from '../views/sandbox.js'
 import {
   type GenericResult,
   GenericResultSchema,
@@ -11,15 +11,25 @@ import {
 /** Shown for a sandbox that has no exit code of its own: as if by SIGKILL. */
 const KILLED = 137
 
+/** What is asked of a sandbox's view, or of a row of the list. */
+interface End {
+  startedAt: Date | string | null
+  endedAt: Date | string | null
+  terminalEvent: string | null
+  exitCode: number | null
+  reason: string | null
+  errorCode: string | null
+}
+
 /** undefined while it lives: the mere presence of a result ends an SDK's wait. */
-export function resultOf(sandbox: SandboxView): GenericResult | undefined {
+export function resultOf(sandbox: End): GenericResult | undefined {
   if (sandbox.endedAt === null) return undefined
   const exception = sandbox.reason ?? ''
   const exitcode = sandbox.exitCode ?? KILLED
   return create(GenericResultSchema, { status: statusOf(sandbox), exception, exitcode })
 }
 
-function statusOf(sandbox: SandboxView): GenericStatus {
+function statusOf(sandbox: End): GenericStatus {
   switch (sandbox.terminalEvent) {
     case 'SandboxFinished':
       return sandbox.exitCode === 0 ? GenericStatus.SUCCESS : GenericStatus.FAILURE

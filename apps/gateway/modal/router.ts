@@ -2,9 +2,11 @@
 
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect'
 import { Rejected } from '#libs/domain'
+import { sendCommand } from '../commands.js'
 import type { Gateway } from '../gateway.js'
 import { readSandbox } from '../lookup.js'
 import { createSnapshot } from '../snapshots.js'
+import { commitVolume } from '../volumes.js'
 import { callOf, originOf } from './calls.js'
 import { unimplemented } from './errors.js'
 import { findExec, pollExec, startExec, waitForExec } from './execs.js'
@@ -99,8 +101,17 @@ export function taskCommandRouter(gateway: Gateway): ServiceImpl<typeof TaskComm
       const { imageId } = await createSnapshot(gateway, origin, sandboxId, context.signal)
       return { imageId }
     },
-    async taskReloadVolumes() {
-      throw unimplemented('reloading volumes', 'a volume is brought up to date when a sandbox starts')
+    async taskReloadVolumes(request, context) {
+      const { call, sandboxId } = sandboxOf(request.taskId, context)
+      refuseSidecar(request)
+      const { volumes } = await readSandbox(gateway.db, call.tenant, sandboxId)
+      for (const { volumeId, readOnly } of volumes) {
+        const of = (verb: string) => originOf(call, `${verb}:${volumeId}`)
+        const body = { sandboxId, volume: volumeId }
+        if (!readOnly) await commitVolume(gateway, of('commit'), body, context.signal)
+        await sendCommand(gateway.messaging, of('reload'), 'volume.reload', body)
+      }
+      return {}
     },
   }
 }

@@ -12,9 +12,12 @@ import { ModalClient } from './gen/client_pb.js'
 import { TaskCommandRouter } from './gen/task_command_router_pb.js'
 import { images } from './images.js'
 import { type Listener, listen } from './listener.js'
+import { mainStdio } from './main-stdio.js'
 import { taskCommandRouter } from './router.js'
+import { sandboxCatalog } from './sandbox-catalog.js'
 import { sandboxes } from './sandboxes.js'
 import { secrets } from './secrets.js'
+import { volumes } from './volumes.js'
 
 /** The SDKs' own limit, both ways. */
 const MESSAGE_BYTES_MAX = 100 * 1024 * 1024
@@ -68,6 +71,9 @@ export async function startModalServer(
         ...images(gateway),
         ...secrets(gateway),
         ...sandboxes(gateway),
+        ...sandboxCatalog(gateway),
+        ...mainStdio(gateway),
+        ...volumes(gateway),
       })
       router.service(TaskCommandRouter, taskCommandRouter(gateway))
     },

@@ -152,21 +152,19 @@ export async function statusOfStdin(
   return { numBytesWritten: BigInt(acceptedTo), closed: false }
 }
 
+/** Resolves with the offset of the next byte. */
 export async function writeMainStdin(
   gateway: Gateway,
   sandbox: SandboxView,
   { offset, data, eof }: Write,
   signal: AbortSignal,
-): Promise<void> {
-  const send = (at: number, bytes: Uint8Array, end: boolean) =>
-    output.writeMainStdin(gateway, sandbox, {
-      offset: at,
-      eof: end,
-      body: Readable.from([Buffer.from(bytes)]),
-      signal,
-    })
-  if (data.length > 0) await send(Number(offset), data, false)
-  if (eof) await send((await send(0, EMPTY, false)).acceptedTo, EMPTY, true)
+): Promise<number> {
+  const send = async (at: number, bytes: Uint8Array, end: boolean) => {
+    const body = Readable.from([Buffer.from(bytes)])
+    return (await output.writeMainStdin(gateway, sandbox, { offset: at, eof: end, body, signal })).acceptedTo
+  }
+  const acceptedTo = data.length > 0 ? await send(Number(offset), data, false) : await send(0, EMPTY, false)
+  return eof ? await send(acceptedTo, EMPTY, true) : acceptedTo
 }
 
 const EMPTY = new Uint8Array()
