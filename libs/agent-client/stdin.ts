@@ -71,8 +71,10 @@ export class StdinSender {
     const end = offset + data.length
     for (;;) {
       signal?.throwIfAborted()
-      if (this.gone) throw this.gone
       const { state, target } = this
+      // The news that all was taken and the end of the program may have come together.
+      if (data.length > 0 && state !== null && state.accepted >= end) return { acceptedTo: state.accepted }
+      if (this.gone) throw this.gone
       if (state && target) {
         if (state.accepted >= end) return { acceptedTo: state.accepted }
         if (state.closed) throw new Rejected('EXEC_ENDED', 'the program no longer reads its stdin')

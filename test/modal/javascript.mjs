@@ -102,7 +102,7 @@ await holds('a volume keeps what is written to it', async () => {
   const volume = await modal.volumes.fromName(`data-${generation}`, { createIfMissing: true })
   const writer = await modal.sandboxes.create(app, image, { command: ['sh', '-c', 'echo saved > /data/file'], volumes: { '/data': volume } })
   assert.equal(await writer.wait(), 0)
-  const reader = await modal.sandboxes.create(app, image, { command: ['cat', '/data/file'], volumes: { '/data': volume.readOnly() } })
+  const reader = await modal.sandboxes.create(app, image, { command: ['cat', '/data/file'], volumes: { '/data': volume.withMountOptions({ readOnly: true }) } })
   assert.equal(await reader.stdout.readText(), 'saved\n')
 })
 

@@ -22,10 +22,13 @@ export async function takeStdin(
   try {
     const { agent } = await sandbox.execs.started(execId)
     let at = offset
+    let taken: { acceptedTo: number } | null = null
     for await (const piece of request as AsyncIterable<Buffer>) {
-      await agent.writeStdin(execId, at, piece, { signal: gone.signal })
+      taken = await agent.writeStdin(execId, at, piece, { signal: gone.signal })
       at += piece.length
     }
+    // A program may end once it has read all: that is no fault of the writer.
+    if (taken !== null && !eof) return taken
     return await agent.writeStdin(execId, at, Buffer.alloc(0), { eof })
   } finally {
     release?.()
