@@ -6,8 +6,9 @@ use rustix::fs::inotify::ReadFlags;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long a half waits for its other: they are queued by one system call, one right after the other.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long a half waits for its other: they are queued by one system call, one right after the other, but on a busy
+/// host the kernel may be held up between the two.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// How many others may come between the two halves.
 const BETWEEN_MAX: usize = 64;
 
