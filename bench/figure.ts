@@ -56,12 +56,20 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
 /**
  * Measures both in turn, so that a machine whose speed drifts slows both: ours, baseline, ours, …
  *
+ * @param tidy after each of ours, not timed
  * @returns the medians, without the first, warming pair
  */
-export async function paired(runs: number, ours: () => Promise<unknown>, baseline: () => Promise<unknown>) {
+export async function paired(
+  runs: number,
+  ours: () => Promise<unknown>,
+  baseline: () => Promise<unknown>,
+  tidy: () => Promise<unknown> = async () => {},
+) {
   const samples = { ours: [] as number[], baseline: [] as number[] }
   for (let run = 0; run <= runs; run++) {
-    const pair = { ours: await timed(ours), baseline: await timed(baseline) }
+    const oursMs = await timed(ours)
+    await tidy()
+    const pair = { ours: oursMs, baseline: await timed(baseline) }
     if (run === 0) continue
     samples.ours.push(pair.ours)
     samples.baseline.push(pair.baseline)

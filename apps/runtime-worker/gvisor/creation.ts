@@ -23,7 +23,7 @@ import {
   writeReady,
   writeRecord,
 } from './files.js'
-import { type RunscOptions, runDetached } from './runsc.js'
+import { DetachedRun, type RunscOptions } from './runsc.js'
 import { type GuestSession, openSession } from './session.js'
 import type { GvisorRecord } from './undo.js'
 
@@ -72,6 +72,7 @@ export class Creation {
   private readonly tookMs: Created['tookMs'] = {}
   private readonly token = newToken()
   private session: GuestSession | null = null
+  private container: DetachedRun | null = null
 
   constructor(
     private readonly tools: CreationTools,
@@ -87,7 +88,7 @@ export class Creation {
     try {
       return await this.steps()
     } catch (error) {
-      await this.session?.close()
+      await Promise.all([this.session?.close(), this.container?.cancel()])
       throw error
     }
   }
@@ -96,10 +97,14 @@ export class Creation {
     const { sandboxId, spec } = this.request
     const { pool, networks } = this.tools
     const link = await this.step('record', () => this.writeDown())
-    const [bindTmp, [slots, volumes]] = await together([
+    const [bindTmp, [slots, volumes], container] = await together([
       this.step('root', () => this.makeRoot()),
       this.makeSlots(),
-      this.step('cgroup', async () => createCgroup(this.cgroupName, startLimits(spec))),
+      this.step('cgroup', async () => {
+        createCgroup(this.cgroupName, startLimits(spec))
+        this.container = this.prepareContainer(link)
+        return this.container
+      }),
       this.step('network', async () => (link ? networks.make(link) : undefined)),
       this.step('sync', () => this.syncRecords()),
     ] as const)
@@ -114,7 +119,7 @@ export class Creation {
       )
       return this.session
     })
-    const process = await this.step('run', () => this.startContainer(link))
+    const process = await this.step('run', () => startContainer(container))
     await this.step('agent', () => this.untilConnected(session))
     await this.step('bind', async () => {
       for (const volume of volumes) await bindVolume(session.agent, volume)
@@ -197,23 +202,17 @@ export class Creation {
     this.files.writeBundle(config, etcFiles(hostnameOf(sandboxId, spec.name), link))
   }
 
-  private async startContainer(link: SandboxLink | null) {
-    const pid = await runDetached(
-      this.tools.runsc,
-      {
-        id: this.request.sandboxId,
-        bundle: this.files.bundle,
-        network: link ? 'sandbox' : 'none',
-        joinFile: joinFile(this.cgroupName),
-        pidFile: this.files.pid,
-        log: this.files.log,
-        panicLog: this.files.panicLog,
-      },
-      this.signal,
-    )
-    const process = identify(pid)
-    if (process === null) throw new Error('the sandbox ended as soon as it had started')
-    return process
+  private prepareContainer(link: SandboxLink | null): DetachedRun {
+    const input = {
+      id: this.request.sandboxId,
+      bundle: this.files.bundle,
+      network: link ? ('sandbox' as const) : ('none' as const),
+      joinFile: joinFile(this.cgroupName),
+      pidFile: this.files.pid,
+      log: this.files.log,
+      panicLog: this.files.panicLog,
+    }
+    return new DetachedRun(this.tools.runsc, input, this.signal)
   }
 
   private step<T>(name: CreationStep, work: () => Promise<T>): Promise<T> {
@@ -240,6 +239,12 @@ export class Creation {
       createStepSeconds.observe({ step: name }, tookMs / 1000)
     }
   }
+}
+
+async function startContainer(container: DetachedRun) {
+  const process = identify(await container.go())
+  if (process === null) throw new Error('the sandbox ended as soon as it had started')
+  return process
 }
 
 async function bindVolume(agent: AgentSession, { slot, path, readOnly }: MountedVolume): Promise<void> {

@@ -1,8 +1,9 @@
 /** The one call of the runsc program, under a time limit, because runsc can hang; and what it leaves behind. */
 
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Writable } from 'node:stream'
 import { CommandFailed, run, TOOL_PATH } from '../host/command.js'
 
 export interface RunscOptions {
@@ -36,50 +37,86 @@ const LOG_TAIL = 2048
  */
 export const IN_CGROUP = ['-c', 'echo $$ >"$0" && exec "$@"']
 
+/** The same, and waits for a line on its descriptor 3 before it is the command; the end of that file ends it. */
+const IN_CGROUP_WHEN_TOLD = ['-c', 'echo $$ >"$0" && read -r _ <&3 && exec "$@" 3<&-']
+
 /**
- * `runsc run --detach`: resolves when the agent's process has been started inside.
- *
- * @throws CommandFailed with the end of runsc's log; something of it may still run then.
+ * `runsc run --detach` in two parts. To start a process and put it into a cgroup takes 10 ms (v1 waits for every CPU),
+ * which pass while what the container needs is made; then it is told to go on.
  */
-export async function runDetached(
-  options: RunscOptions,
-  input: RunInput,
-  signal: AbortSignal,
-): Promise<number> {
-  const flags = [
-    ...[`--root=${options.root}`, `--platform=${options.platform}`, `--network=${input.network}`],
-    // The root's writes must land in its subvolume, or a snapshot of that would be empty.
-    '--overlay2=none',
-    ...['--host-uds=open', '--allow-suid', '--cpu-num-from-quota'],
-    ...[`--log=${input.log}`, '--log-format=json', `--panic-log=${input.panicLog}`],
-  ]
-  const args = ['run', '--detach', `--pid-file=${input.pidFile}`, `--bundle=${input.bundle}`, input.id]
-  const command = [...IN_CGROUP, input.joinFile, options.runsc, ...flags, ...args]
-  await spawnQuiet('/bin/sh', command, signal).catch(async (cause: unknown) => {
-    const log = await readFile(input.log, 'utf8').catch(() => '')
-    const exitCode = cause instanceof CommandFailed ? cause.exitCode : null
-    throw new CommandFailed(options.runsc, args, exitCode, log.slice(-LOG_TAIL), { cause })
-  })
-  return Number(await readFile(input.pidFile, 'utf8'))
+export class DetachedRun {
+  private readonly args: string[]
+  private readonly child: ChildProcess
+  private readonly done: Promise<void>
+
+  constructor(
+    private readonly options: RunscOptions,
+    private readonly input: RunInput,
+    signal: AbortSignal,
+  ) {
+    const flags = [
+      ...[`--root=${options.root}`, `--platform=${options.platform}`, `--network=${input.network}`],
+      // The root's writes must land in its subvolume, or a snapshot of that would be empty.
+      '--overlay2=none',
+      ...['--host-uds=open', '--allow-suid', '--cpu-num-from-quota'],
+      ...[`--log=${input.log}`, '--log-format=json', `--panic-log=${input.panicLog}`],
+    ]
+    this.args = ['run', '--detach', `--pid-file=${input.pidFile}`, `--bundle=${input.bundle}`, input.id]
+    const command = [...IN_CGROUP_WHEN_TOLD, input.joinFile, options.runsc, ...flags, ...this.args]
+    this.child = spawnQuiet('/bin/sh', command, signal)
+    this.done = untilDone(this.child, command)
+    this.done.catch(() => {}) // Told by `go`; without it nobody is interested.
+    this.told.on('error', () => {}) // It has ended before it was told: its exit says so.
+  }
+
+  /**
+   * Resolves with the sandbox's pid when the agent's process has been started inside.
+   *
+   * @throws CommandFailed with the end of runsc's log; something of it may still run then.
+   */
+  async go(): Promise<number> {
+    this.told.end('\n')
+    await this.done.catch(async (cause: unknown) => {
+      const log = await readFile(this.input.log, 'utf8').catch(() => '')
+      const exitCode = cause instanceof CommandFailed ? cause.exitCode : null
+      throw new CommandFailed(this.options.runsc, this.args, exitCode, log.slice(-LOG_TAIL), { cause })
+    })
+    return Number(await readFile(this.input.pidFile, 'utf8'))
+  }
+
+  /** It will not be told any more: resolves when it has ended, unless it was told before. */
+  async cancel(): Promise<void> {
+    this.told.destroy()
+    await this.done.catch(() => {})
+  }
+
+  private get told(): Writable {
+    return this.child.stdio[3] as Writable
+  }
 }
 
 /** Its stdio is /dev/null, because the guest's first process inherits it. */
-function spawnQuiet(file: string, args: string[], signal: AbortSignal): Promise<void> {
+function spawnQuiet(file: string, args: string[], signal: AbortSignal): ChildProcess {
+  return spawn(file, args, {
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    // A Ctrl-C at the worker's terminal is not for the sandboxes.
+    detached: true,
+    env: { PATH: TOOL_PATH },
+    timeout: RUN_MS_MAX,
+    killSignal: 'SIGKILL',
+    signal,
+  })
+}
+
+function untilDone(child: ChildProcess, args: string[]): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(file, args, {
-      stdio: 'ignore',
-      // A Ctrl-C at the worker's terminal is not for the sandboxes.
-      detached: true,
-      env: { PATH: TOOL_PATH },
-      timeout: RUN_MS_MAX,
-      killSignal: 'SIGKILL',
-      signal,
-    })
     child.on('error', (error) => {
       // An aborted one is told of before it is dead: until its exit it can still join the cgroup.
       if (child.pid === undefined) reject(error)
     })
-    child.once('exit', (code) => (code === 0 ? resolve() : reject(new CommandFailed(file, args, code, ''))))
+    child.once('exit', (code) =>
+      code === 0 ? resolve() : reject(new CommandFailed('/bin/sh', args, code, '')),
+    )
   })
 }
 

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import { afterAll, expect, test } from '@jest/globals'
 import type { Report, ReportReply } from '#libs/contract'
 import { Rejected, type SandboxId } from '#libs/domain'
@@ -97,6 +98,33 @@ test('a start waits a little, so that a short exec goes as one report', async ()
   source.journal.report(ended)
   await outbox.drained(source)
   expect(seqs()).toEqual([[1, 2]])
+})
+
+test("an exec's facts do not wait for the disk, a sandbox's end does", async () => {
+  const { outbox, reports } = newOutbox(() => ({}))
+  const source = newSource()
+  outbox.attach(source)
+  const disk = Promise.withResolvers<void>()
+  source.journal.sync = () => disk.promise
+  source.journal.report(ended)
+  while (reports.length < 1) await delay(1)
+  source.journal.report({ kind: 'sandbox-ended', ending: { kind: 'stopped' }, staged: [] })
+  disk.resolve()
+  await outbox.drained(source)
+
+  const written = Promise.withResolvers<void>()
+  const asked = Promise.withResolvers<void>()
+  source.journal.sync = () => {
+    asked.resolve()
+    return written.promise
+  }
+  source.journal.report({ kind: 'sandbox-cleaned-up', leftovers: [] })
+  await asked.promise
+  for (let turn = 0; turn < 10; turn++) await nextTurn()
+  expect(reports).toHaveLength(2)
+  written.resolve()
+  await outbox.drained(source)
+  expect(reports).toHaveLength(3)
 })
 
 test('a fenced epoch drops what it has and is told', async () => {

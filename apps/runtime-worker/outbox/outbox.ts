@@ -14,8 +14,11 @@ const FACTS_MAX = 100
 const REPORT_BYTES_MAX = 256 * 1024
 const BACKOFF_MS_MIN = 100
 const BACKOFF_MS_MAX = 5_000
-/** A start waits so long for its exec's end: most execs are short, and one report is cheaper than two. */
-const LINGER_MS = 15
+/**
+ * A start waits so long for its exec's end: most execs are short, and one report is cheaper than two. The first exec of a
+ * sandbox takes 20 ms.
+ */
+const LINGER_MS = 40
 
 export interface FactSource {
   tenant: string
@@ -99,12 +102,14 @@ export class Outbox {
   private async sendSome(source: FactSource, isFirstTry: boolean): Promise<boolean> {
     const { sandboxId, journal } = source
     try {
-      await journal.sync()
       const facts = firstFew(journal.state.facts)
       const [first] = facts
       if (first === undefined) return true
+      const synced = journal.sync()
+      synced.catch(() => {}) // Heard below, also when the report fails first.
+      if (facts.some(endsSandbox)) await synced
       failpoint('report-before-send')
-      await this.sendFacts(source, facts).catch((err) => {
+      const sent = this.sendFacts(source, facts).catch((err) => {
         if (!isRefusal(err)) throw err
         // One fact that is refused for good would hold up all that follow, the sandbox's end among them.
         this.log.error(
@@ -113,6 +118,7 @@ export class Outbox {
         )
         return this.sendFacts(source, [withoutTexts(first)])
       })
+      await Promise.all([sent, synced])
       return true
     } catch (error) {
       // Once per outage: a control plane may be away for long, and every sandbox has facts to tell.
@@ -145,6 +151,14 @@ export class Outbox {
     const ms = Math.min(BACKOFF_MS_MIN * 2 ** (failures - 1), BACKOFF_MS_MAX)
     await delay(ms * (0.5 + Math.random() / 2), undefined, { signal: this.stopping.signal }).catch(() => {})
   }
+}
+
+/**
+ * What was staged and undone must be known here after a power cut, before anyone hears of it. A start or an exec must
+ * not: the cut ends the sandbox, and what the log has of it counts, whatever is told later.
+ */
+function endsSandbox({ kind }: Fact): boolean {
+  return kind === 'sandbox-ended' || kind === 'sandbox-cleaned-up'
 }
 
 /** Refused for what is in it: sent as it is, it is refused for ever. */
