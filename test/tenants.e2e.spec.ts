@@ -105,6 +105,8 @@ const BODIES: Record<string, object> = {
   'POST /v1/volumes/{volume}/reload': { sandbox: 'sandbox' },
   'PATCH /v1/tenants/{tenant}': { sandboxes: 1 },
   'POST /v1/tenants/{tenant}/tokens': { name: 'n' },
+  'POST /v1/tenants/{tenant}/suspend': {},
+  'POST /v1/tenants/{tenant}/remove': {},
   'POST /v1/workers/{worker}/cordon': {},
   'POST /v1/workers/{worker}/drain': {},
 }
@@ -358,6 +360,41 @@ test('what rival was refused is in the audit, and an operator sees it', async ()
     return wanted.every((action) => denied.some((refusal) => refusal.action === action))
   })
 }, 60_000)
+
+test('suspended it is refused on both ways in, and by force it is removed with all that it has; its trail stays', async () => {
+  const sandbox = theirs.sandbox![0]!
+  const asked = () =>
+    acme.nats.request('req.sandbox.list', {}).then(
+      () => null,
+      ({ code }) => code as string,
+    )
+  expect(await asked()).toBeNull()
+  expect(await system.ok('tenant', 'suspend', 'acme', '--reason', 'a test')).toBe('suspended')
+  expect(await http(acme, 'GET', '/v1/sandboxes')).toMatchObject({
+    status: 403,
+    body: { error: { code: 'TENANT_SUSPENDED' } },
+  })
+  await until(async () => (await asked()) === 'TENANT_SUSPENDED')
+  expect(await http(rival, 'GET', '/v1/sandboxes')).toMatchObject({ status: 200 })
+  expect(await system.run(['tenant', 'rm', 'acme'])).toMatchObject({
+    code: 5,
+    stderr: expect.stringContaining('TENANT_IN_USE'),
+  })
+
+  expect(await system.ok('tenant', 'rm', 'acme', '--force')).toBe('removing')
+  const standing = async () => JSON.parse(await system.ok('tenant', 'describe', 'acme', '-o', 'json'))
+  await until(async () => (await standing()).state === 'removed')
+  expect((await standing()).used).toMatchObject({ sandboxes: 0, execs: 0 })
+  expect(await http(acme, 'GET', '/v1/whoami')).toMatchObject({ status: 401 })
+  const history = JSON.parse(await system.ok('tenant', 'history', 'acme', '-o', 'json')) as { type: string }[]
+  const types = history.map(({ type }) => type)
+  expect(types.slice(0, 2)).toEqual(['TenantCreated', 'TokenCreated'])
+  expect(types).toEqual(expect.arrayContaining(['TenantSuspended', 'TenantRemovalRequested', 'TokenRevoked']))
+  expect(types.at(-1)).toBe('TenantRemoved')
+  expect(await system.run(['tenant', 'create', 'acme'])).toMatchObject({ code: 5 })
+  expect(await system.run(['verify'])).toMatchObject({ code: 0 })
+  expect(await system.run(['verify', sandbox])).toMatchObject({ code: 0 })
+}, 180_000)
 
 interface Answer {
   status: number
