@@ -122,6 +122,28 @@ test('a move to another database with everything stopped loses nothing: its sand
   expect(await system.run(['verify'])).toMatchObject({ code: 0 })
 }, 200_000)
 
+test('a database that was set back by other means is adopted: what is lost is told, what lived ends, and it goes on', async () => {
+  const stays = await system.ok('create', '--name', 'lived')
+  for (const name of NOT_WORKERS) await system.system.kill(name, 'SIGTERM')
+  await sql('create database earlier template sandtrail', 'postgres')
+  await services.start()
+  const late = await system.ok('create', '--name', 'too-late')
+  await system.ok('rm', late)
+  await services.stop()
+  await sql('drop database sandtrail with (force)', 'postgres')
+  await sql('alter database earlier rename to sandtrail', 'postgres')
+
+  const said = await admin('adopt')
+  expect(said).toMatch(/verified: \d+ events/)
+  expect(said).toMatch(/1 sandboxes .* recorded as lost/)
+  expect(said).toMatch(/so [1-9]\d* events in \d+ streams are lost/)
+  await services.start()
+  expect((await system.run(['run', '--', 'echo', 'accepted'])).stdout).toBe('accepted\n')
+  expect((await system.history(stays)).map(({ type }) => type)).toContain('SandboxLost')
+  expect((await system.run(['history', late])).code).not.toBe(0)
+  expect(await system.run(['verify'])).toMatchObject({ code: 0 })
+}, 200_000)
+
 /** The host when it holds no sandbox; a worker that stops takes along what it keeps ready for the next. */
 async function atRest(): Promise<string[]> {
   await until(async () => judgeHost(await takeInventory(system.system), new Set()).length === 0)
