@@ -16,6 +16,7 @@ import { ExecSlots1790000000210 } from './210-exec-slots.js'
 import { AppsOfSandboxes1790000000300 } from './300-apps-of-sandboxes.js'
 import { StoredSecrets1790000000320 } from './320-secrets.js'
 import { Append1790000000330 } from './330-append.js'
+import { Apps1790000000340 } from './340-apps.js'
 
 export { ensureLogin, type Login } from './logins.js'
 
@@ -35,6 +36,7 @@ export const migrations: (new () => MigrationInterface)[] = [
   AppsOfSandboxes1790000000300,
   StoredSecrets1790000000320,
   Append1790000000330,
+  Apps1790000000340,
 ]
 
 /** A TypeORM data source for migrations only; it is not connected yet. `url`: of an owner of the database. */

@@ -108,7 +108,7 @@ test('docs/audit-sql.md lists the columns that the views have', async () => {
     const listed = columns.map((column) => column.replace(/^(capacity|reserved)_.*/, '$1_*'))
     for (const column of listed) expect(`${name}: ${line}`).toContain(column)
   }
-  expect(rows).toHaveLength(8)
+  expect(rows).toHaveLength(9)
 })
 
 test('a command is kept for seven days after its expiry, and then can go', async () => {

@@ -34,6 +34,25 @@ test('what was just created is in the list, also by tag, state and name', async 
   expect(living.map(({ sandboxId }) => sandboxId)).not.toContain(id)
 }, 60_000)
 
+test('the sandboxes of an app are listed, and end when it is stopped', async () => {
+  const made = await fetch(new URL('/v1/apps', system.env.SANDTRAIL_URL), {
+    method: 'POST',
+    headers: { authorization: `Bearer ${system.env.SANDTRAIL_TOKEN}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'gathered', kind: 'deployed' }),
+  })
+  const { appId } = (await made.json()) as { appId: string }
+  const inApp = await system.ok('create', '--app', appId, '--name', 'of-app')
+  const outside = await system.ok('create', '--name', 'of-app')
+  expect(await system.json('ps', '--app', appId)).toMatchObject([{ sandboxId: inApp, appId }])
+  expect(await system.json('app', 'ls')).toMatchObject([{ appId, name: 'gathered', sandboxes: 1 }])
+  expect(await system.ok('app', 'stop', 'gathered')).toBe(appId)
+  expect(await system.run(['wait', inApp])).toMatchObject({ code: 137 })
+  expect(await system.json('app', 'ls')).toEqual([])
+  expect(await system.json('app', 'ls', '--all')).toMatchObject([{ appId, state: 'stopped', sandboxes: 0 }])
+  expect(await system.run(['create', '--app', appId])).toMatchObject({ code: 5 })
+  await system.ok('rm', outside)
+}, 60_000)
+
 test('a pipe goes through a program byte for byte, and ends', async () => {
   const bytes = randomBytes(3_000_000)
   const { stdout } = await system.run(['exec', sandbox, '--', 'sha256sum'], { stdin: bytes })

@@ -37,6 +37,8 @@ beforeAll(async () => {
   rival = { token: made[1]!, nats: rivals! }
 
   const volume = (await http(acme, 'POST', '/v1/volumes', { name: 'ledgers' })).body
+  const app = (await http(acme, 'POST', '/v1/apps', { name: 'ledger-app', kind: 'deployed' })).body
+    .appId as string
   const created = await http(acme, 'POST', '/v1/sandboxes', {
     name: 'vault',
     timeoutMs: 3_600_000,
@@ -69,9 +71,10 @@ beforeAll(async () => {
     exec: [exec, exec.slice(0, 20)],
     image: [snapshot.imageId, snapshot.snapshotId],
     volume: [volume.volumeId, 'ledgers'],
+    app: [app, 'ledger-app'],
     token: [token],
     tenant: ['acme'],
-    stream: [sandbox, exec, snapshot.imageId, snapshot.snapshotId, volume.volumeId, command],
+    stream: [sandbox, exec, snapshot.imageId, snapshot.snapshotId, volume.volumeId, app, command],
     worker: [(await http(acme, 'GET', `/v1/sandboxes/${sandbox}`)).body.workerId],
     seq: ['1'],
   }
@@ -81,9 +84,10 @@ beforeAll(async () => {
     exec: [id('ex'), id('ex').slice(0, 20)],
     image: [id('im'), id('sn')],
     volume: [id('vo'), 'nosuchthing'],
+    app: [id('ap'), 'nosuchthing'],
     token: [`ak-${'x'.repeat(16)}`],
     tenant: ['nobody'],
-    stream: [id('sb'), id('ex'), id('im'), id('sn'), id('vo'), 'command:rival:not-a-command'],
+    stream: [id('sb'), id('ex'), id('im'), id('sn'), id('vo'), id('ap'), 'command:rival:not-a-command'],
     worker: [id('wk')],
     seq: ['999999'],
   }
@@ -224,6 +228,8 @@ describe('over NATS', () => {
   /** Every command and read with something in it that belongs to somebody. */
   const requests: Record<string, (of: typeof theirs) => object> = {
     'sandbox.terminate': (of) => ({ sandboxId: id(of, 'sandbox') }),
+    'app.stop': (of) => ({ appId: id(of, 'app') }),
+    'app.heartbeat': (of) => ({ appId: id(of, 'app') }),
     'sandbox.tag': (of) => ({ sandboxId: id(of, 'sandbox'), tags: {} }),
     'sandbox.name': (of) => ({ sandboxId: id(of, 'sandbox'), name: 'named' }),
     'sandbox.exec': (of) => ({ sandboxId: id(of, 'sandbox'), argv: ['true'] }),
@@ -252,6 +258,7 @@ describe('over NATS', () => {
   const WITHOUT = [
     'image.import',
     'volume.create',
+    'app.create',
     'worker.cordon',
     'worker.uncordon',
     'worker.drain',

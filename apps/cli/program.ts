@@ -54,6 +54,7 @@ export function buildProgram(): Command {
   addExecCommands(program)
   addTrailCommands(program)
   addStoreCommands(program)
+  addAppCommands(program)
   addServerCommands(program)
   addOperatorCommands(program)
   addTenantCommands(program)
@@ -273,6 +274,24 @@ function addStoreCommands(program: Command): void {
     .description('remove a volume that no sandbox mounts')
     .argument('<volume>')
     .action(async (reference) => (await volumes()).removeVolume(reference))
+}
+
+function addAppCommands(program: Command): void {
+  const app = program.command('app').description('apps: what clients gather sandboxes under')
+  const apps = () => import('./commands/app.js')
+  app
+    .command('ls')
+    .description('list apps')
+    .option('-a, --all', 'also those that were stopped')
+    .option('--env <environment>', 'of this environment')
+    .addOption(output())
+    .action(async (flags) => (await apps()).listApps(flags))
+  app
+    .command('stop')
+    .description('stop an app and end its sandboxes')
+    .argument('<app>', 'id, or name')
+    .option('--env <environment>', 'of the name (default main)')
+    .action(async (reference, flags) => (await apps()).stopApp(reference, flags))
 }
 
 function addServerCommands(program: Command): void {

@@ -60,6 +60,8 @@ const SUMMARIES: Record<string, (data: Data) => string> = {
   },
   VolumeCommitFailed: (data) => `${data.code}: ${data.message}`,
   VolumeReloaded: (data) => `version ${data.fromVersion} to ${data.toVersion}`,
+  AppCreated: (data) => `${data.kind}, ${data.environment}/${data.name ?? '-'}`,
+  AppStopped: (data) => String(data.reason),
   CommandRejected: (data) => `${data.verb}: ${data.code}: ${data.message}`,
 }
 

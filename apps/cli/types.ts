@@ -74,6 +74,18 @@ export interface Tenant {
   used: Record<string, number>
 }
 
+export interface App {
+  appId: string
+  name: string | null
+  environment: string
+  kind: 'deployed' | 'ephemeral'
+  description: string
+  state: 'running' | 'stopped'
+  createdAt: string
+  /** That live. */
+  sandboxes: number
+}
+
 export interface Volume {
   volumeId: string
   name: string

@@ -1,6 +1,7 @@
 /** Which types of events a caller means: `SandboxFinished`, `Sandbox*`, `sandbox.finished` or `sandbox.*`. */
 
 import {
+  APP_TRANSITIONS,
   EXEC_TRANSITIONS,
   IMAGE_TRANSITIONS,
   Rejected,
@@ -18,6 +19,7 @@ const EVENT_TYPES: readonly string[] = [
       IMAGE_TRANSITIONS,
       SNAPSHOT_TRANSITIONS,
       VOLUME_TRANSITIONS,
+      APP_TRANSITIONS,
     ].flatMap((table) => table.map(({ event }) => event)),
   ),
   'CommandRejected',

@@ -3,6 +3,7 @@
 import { type DynamicModule, Module } from '@nestjs/common'
 import { APP_FILTER, APP_GUARD } from '@nestjs/core'
 import { Gateway } from './gateway.js'
+import { AppsController } from './http/apps.controller.js'
 import { AuthGuard } from './http/auth.js'
 import { DeadLettersController } from './http/dead-letters.controller.js'
 import { ErrorFilter } from './http/error-filter.js'
@@ -24,6 +25,7 @@ export const CONTROLLERS = [
   ExecsController,
   ImagesController,
   VolumesController,
+  AppsController,
   EventsController,
   TokensController,
   TenantsController,

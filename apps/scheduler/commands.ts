@@ -5,6 +5,7 @@ import { CommandTable, type Envelope } from '#libs/command-handling'
 import { type Accepted, COMMANDS, parseBody } from '#libs/contract'
 import type { ExecId } from '#libs/domain'
 import type { JsonObject, MessageContext } from '#libs/messaging'
+import { beatApp, createApp, stopApp } from './app-commands.js'
 import type { Scheduler } from './context.js'
 import { createSandbox } from './create-sandbox.js'
 import { requestExec, signalExec } from './exec-commands.js'
@@ -31,6 +32,9 @@ export const commands = new CommandTable<Scheduler>()
   )
   .add('sandbox.tag', COMMANDS['sandbox.tag'], tagSandbox)
   .add('sandbox.name', COMMANDS['sandbox.name'], nameSandbox)
+  .add('app.create', COMMANDS['app.create'], createApp)
+  .add('app.stop', COMMANDS['app.stop'], stopApp)
+  .add('app.heartbeat', COMMANDS['app.heartbeat'], beatApp)
   .add('worker.cordon', COMMANDS['worker.cordon'], cordonWorker)
   .add('worker.uncordon', COMMANDS['worker.uncordon'], uncordonWorker)
   .add('worker.drain', COMMANDS['worker.drain'], drainWorker)

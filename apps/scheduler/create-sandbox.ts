@@ -2,10 +2,17 @@
 
 import { type Command, handleCommand, newId, record } from '#libs/command-handling'
 import type { Accepted, CommandBody } from '#libs/contract'
-import { decideSandbox, type SandboxSpec, type WorkerId } from '#libs/domain'
-import { listWorkers, type Worker } from '#libs/event-store'
+import {
+  type AppId,
+  appAggregate,
+  decideSandbox,
+  Rejected,
+  type SandboxSpec,
+  type WorkerId,
+} from '#libs/domain'
+import { listWorkers, load, type Worker } from '#libs/event-store'
 import type { Scheduler } from './context.js'
-import { nameClaims, nameTaken, volumeClaim } from './names.js'
+import { appClaim, nameClaims, nameTaken, volumeClaim } from './names.js'
 import { checkOrderFits, createOrder, dispatch } from './orders.js'
 import { proposeWorkers, type WorkerLoad } from './placement.js'
 import { type Placed, resolveImage, resolveVolume } from './resolve.js'
@@ -24,7 +31,7 @@ export async function createSandbox(
   const sandboxId = newId('sb')
   let placed: Placed | undefined
   const { accepted, isNew } = await handleCommand(scheduler, command, async () => {
-    const { spec, workerId } = await plan(scheduler, tenant, body)
+    const { spec, workerId, apps } = await plan(scheduler, tenant, body)
     checkOrderFits(spec, { env: body.env })
     const placement = { workerId, epoch: FIRST_EPOCH }
     const events = decideSandbox({ status: 'absent' }, { type: 'CreateSandbox', spec, placement })
@@ -42,8 +49,12 @@ export async function createSandbox(
       reservation: { action: 'take', sandboxId, workerId, resources: spec.resources },
       claims: {
         take: nameClaims(spec, sandboxId),
-        // A volume that is removed meanwhile would be mounted empty, and what is written there lost.
-        require: spec.volumes.map(({ name, volumeId }) => volumeClaim(name, volumeId)),
+        require: [
+          // A volume that is removed meanwhile would be mounted empty, and what is written there lost.
+          ...spec.volumes.map(({ name, volumeId }) => volumeClaim(name, volumeId)),
+          // Nothing would end what came into an app after its end.
+          ...apps.map(appClaim),
+        ],
       },
       timers: { set: [startTimer(sandboxId)] },
       onClaimTaken: () => nameTaken(spec),
@@ -60,17 +71,32 @@ async function plan(
   { db }: Scheduler,
   tenant: string,
   body: CommandBody<'sandbox.create'>,
-): Promise<{ spec: SandboxSpec; workerId: WorkerId }> {
-  const [image, mounts, workers] = await Promise.all([
+): Promise<{ spec: SandboxSpec; workerId: WorkerId; apps: AppId[] }> {
+  const [image, mounts, workers, apps] = await Promise.all([
     resolveImage(db, tenant, body.image),
     Promise.all(body.volumes.map((mount) => resolveVolume(db, tenant, mount))),
     listWorkers(db),
+    runningApps(db, tenant, body.appId as AppId | null),
   ])
   const { replicas, ...imageRef } = image
   const volumes = mounts.map(({ home: _, ...mount }) => mount)
   const spec = toSpec(body, imageRef, volumes)
   const need = { resources: spec.resources, image: { ref: image.ref, replicas }, volumes: mounts }
-  return { spec, workerId: proposeWorkers(workers.map(toLoad), need)[0]! }
+  return { spec, workerId: proposeWorkers(workers.map(toLoad), need)[0]!, apps }
+}
+
+/**
+ * The app, when there is one to hold on to: an id that no app of the tenant has only gathers sandboxes.
+ *
+ * @throws Rejected APP_STOPPED
+ */
+async function runningApps(db: Scheduler['db'], tenant: string, appId: AppId | null): Promise<AppId[]> {
+  if (appId === null) return []
+  const { state } = await load(db, appAggregate, appId, { tenant })
+  if (state.status === 'stopped') {
+    throw new Rejected('APP_STOPPED', `the app ${appId} has been stopped`, { hint: 'make a new one' })
+  }
+  return state.status === 'running' ? [appId] : []
 }
 
 /** Five heartbeats: a worker that is silent for so long keeps what it has, but gets nothing new. */

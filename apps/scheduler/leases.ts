@@ -12,12 +12,14 @@ import { declareLost } from './lost-sandboxes.js'
 
 const LOOK_MS = 2_000
 const HEARING_MS = 1_000
+const SLEPT_MS = 5 * LOOK_MS
 
 export class Leases {
   /** When the newest heartbeat of each worker was first seen here, on the monotonic clock. */
   private readonly seen = new Map<string, { heartbeat: number; sinceMs: number }>()
   private timer: NodeJS.Timeout | undefined
   private lastLookMs = performance.now()
+  private hearingSinceMs = performance.now()
   private stopped = false
 
   constructor(
@@ -34,6 +36,13 @@ export class Leases {
     clearTimeout(this.timer)
   }
 
+  /** For how long this process has been able to hear and to commit, on its monotonic clock. */
+  get hearingForMs(): number {
+    const now = performance.now()
+    // A look that is overdue: it slept, or the database does not answer. The next one will tell.
+    return now - this.lastLookMs > SLEPT_MS ? 0 : now - this.hearingSinceMs
+  }
+
   private async loop(): Promise<void> {
     try {
       await this.look()
@@ -48,7 +57,7 @@ export class Leases {
   async look(): Promise<void> {
     // This process itself slept (SIGSTOP, a suspended host): what it did not hear in that time counts for nothing.
     const now = performance.now()
-    if (now - this.lastLookMs > 5 * LOOK_MS || !(await this.canHear())) this.forget()
+    if (now - this.lastLookMs > SLEPT_MS || !(await this.canHear())) this.forget()
     this.lastLookMs = now
 
     const { db, log } = this.scheduler
@@ -93,5 +102,6 @@ export class Leases {
 
   private forget(): void {
     this.seen.clear()
+    this.hearingSinceMs = performance.now()
   }
 }

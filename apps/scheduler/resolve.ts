@@ -1,6 +1,8 @@
 /** Names and ids in a command, found in the log itself: no read model that could lag behind. */
 
 import {
+  type App,
+  appAggregate,
   type Exec,
   execAggregate,
   type ImageId,
@@ -91,6 +93,17 @@ export async function resolveVolume(
     )
   }
   return { volumeId: volumeId as VolumeId, name: state.name, path, readOnly, version, home: state.workerId }
+}
+
+/** @throws Rejected APP_NOT_FOUND, for another tenant's app too */
+export async function loadApp(
+  db: Database,
+  tenant: string,
+  appId: string,
+): Promise<{ state: Exclude<App, { status: 'absent' }>; version: number }> {
+  const { state, version } = await load(db, appAggregate, appId, { tenant })
+  if (state.status === 'absent') throw new Rejected('APP_NOT_FOUND', `no app has the id ${appId}`)
+  return { state, version }
 }
 
 export type Placed = Exclude<Sandbox, { status: 'absent' | 'created' }>

@@ -1,4 +1,5 @@
 import { type DynamicModule, Module } from '@nestjs/common'
+import { AppController } from './app.controller.js'
 import { SCHEDULER, type Scheduler } from './context.js'
 import { Heartbeats } from './heartbeat.js'
 import { OperatorController } from './operator.controller.js'
@@ -10,7 +11,7 @@ export class SchedulerModule {
   static with(scheduler: Scheduler, heartbeats: Heartbeats): DynamicModule {
     return {
       module: SchedulerModule,
-      controllers: [SandboxController, WorkerController, OperatorController],
+      controllers: [SandboxController, AppController, WorkerController, OperatorController],
       providers: [
         { provide: SCHEDULER, useValue: scheduler },
         { provide: Heartbeats, useValue: heartbeats },

@@ -6,6 +6,7 @@ import { NestFactory } from '@nestjs/core'
 import type { MicroserviceOptions } from '@nestjs/microservices'
 import { isId } from '#libs/domain'
 import {
+  appsProjection,
   assertDurable,
   loadSigner,
   openDatabase,
@@ -30,6 +31,7 @@ import { Leases } from './leases.js'
 import { watchScheduler } from './metrics.js'
 import { orphanedExecs } from './orphaned-execs.js'
 import { SchedulerModule } from './scheduler.module.js'
+import { stoppedApps } from './stopped-apps.js'
 import { timerHandlers } from './timer-handlers.js'
 
 /** How often what is past keeping is looked for: commands, and at most 1,000 refusals. */
@@ -45,9 +47,12 @@ export async function startScheduler(
   const { db, messaging, gate } = scheduler
   const onError = (err: unknown) => log.warn({ err }, 'a loop of the scheduler failed, it goes on')
 
-  const timers = new TimerLoop(db, timerHandlers(scheduler), onError)
+  const leases = new Leases(scheduler, config.SANDTRAIL_LEASE_GRACE_MS)
+  const timers = new TimerLoop(db, timerHandlers(scheduler, leases), onError)
   const orphans = orphanedExecs(scheduler)
   const sandboxes = new Projector(db, sandboxesProjection, log)
+  const stopped = stoppedApps(scheduler)
+  const apps = new Projector(db, appsProjection, log)
   const sequencer = new Sequencer({
     db,
     trailFile: config.SANDTRAIL_TRAIL_FILE,
@@ -59,6 +64,10 @@ export async function startScheduler(
     },
     onPlaced: (streams) => {
       failpoint('sequencer-placed')
+      if (streams.some((stream) => isId('ap', stream))) {
+        stopped.nudge()
+        apps.nudge()
+      }
       // Execs alone can wait for the followers' next poll: a table of those that may need help is no hurry.
       if (!streams.some((stream) => isId('sb', stream))) return
       orphans.nudge()
@@ -71,7 +80,6 @@ export async function startScheduler(
   watchScheduler(operations, scheduler, sequencer)
   const nudges = messaging.subscribe(NUDGE_EVENTS, () => sequencer.nudge())
   const streams = await watchStreams(messaging, (last) => republishFrom(db, (last ?? 0n) + 1n))
-  const leases = new Leases(scheduler, config.SANDTRAIL_LEASE_GRACE_MS)
   const heartbeats = new Heartbeats(scheduler, config.SANDTRAIL_CPU_FACTOR)
 
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(
@@ -88,6 +96,8 @@ export async function startScheduler(
   timers.start()
   orphans.start()
   sandboxes.start()
+  stopped.start()
+  apps.start()
   leases.start()
   await app.listen()
 
@@ -98,7 +108,7 @@ export async function startScheduler(
       scheduler.waiters.close()
       await app.close()
       await gate.stop()
-      await Promise.all([timers.stop(), orphans.stop(), sandboxes.stop()])
+      await Promise.all([timers, orphans, sandboxes, stopped, apps].map((loop) => loop.stop()))
       nudges.close()
       streams.close()
       // Last of all: what was accepted in the meantime still gets its position and its place in the trail file.

@@ -46,6 +46,7 @@ export interface TestScheduler {
   nats: TestNats
   /** As a tenant's program, or the gateway, would ask. */
   ask(verb: string, body: object, options?: { id?: string; expiresAt?: Date }): Promise<JsonObject>
+  askApp(verb: string, body: object): Promise<JsonObject>
   queue(verb: string, body: object, id: string): Promise<void>
   client: Messaging
   events(stream: string): Promise<RecordedEvent[]>
@@ -98,6 +99,8 @@ export async function startTestScheduler(
         headers: headers(id, expiresAt),
         timeoutMs: 20_000,
       }),
+    askApp: (verb, body) =>
+      client.request(subjects.request(own, 'app', verb), body, { headers: headers(randomUUID()) }),
     async queue(verb, body, id) {
       await client.publishCommand(subjects.command(own, 'sandbox', verb), body, headers(id))
     },

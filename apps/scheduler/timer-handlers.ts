@@ -5,7 +5,9 @@
 
 import { decideSandbox, type ExecId, type SandboxId } from '#libs/domain'
 import type { TimerHandler } from '#libs/event-store'
+import { endSilentApp } from './app-commands.js'
 import type { Scheduler } from './context.js'
+import type { Leases } from './leases.js'
 import { sendOrder, stopOrder } from './orders.js'
 import { cancelOverdueExec } from './overdue-exec.js'
 import { loadExec, loadSandbox } from './resolve.js'
@@ -14,9 +16,13 @@ import { settleTenant, TENANT_TIMER } from './tenants.js'
 import { stopSandbox } from './terminate-sandbox.js'
 import { DRAIN_TIMER, driveDrain } from './workers.js'
 
-export function timerHandlers(scheduler: Scheduler): Record<string, TimerHandler> {
+export function timerHandlers(
+  scheduler: Scheduler,
+  leases: Pick<Leases, 'hearingForMs'>,
+): Record<string, TimerHandler> {
   const { db } = scheduler
   return {
+    'app-heartbeat': (timer) => endSilentApp(scheduler, timer, leases.hearingForMs),
     [DRAIN_TIMER]: (timer) => driveDrain(scheduler, timer),
     [TENANT_TIMER]: (timer) => settleTenant(scheduler, timer),
     'sandbox-start-deadline': async ({ tenant, commandId, payload }) => {

@@ -1,6 +1,8 @@
 /** The durable timers that the scheduler sets in its appends; what they do is in timer-handlers.ts. */
 
 import {
+  APP_HEARTBEAT_GRACE_MS,
+  type AppId,
   EXEC_START_BY_MS,
   type ExecId,
   type SandboxId,
@@ -37,6 +39,11 @@ export function execStartTimer(execId: ExecId): TimerToSet {
     kind: 'exec-start-deadline',
     payload: { execId },
   }
+}
+
+export function heartbeatTimer(appId: AppId): TimerToSet {
+  const payload = { appId }
+  return { key: `${appId}:heartbeat`, afterMs: APP_HEARTBEAT_GRACE_MS, kind: 'app-heartbeat', payload }
 }
 
 export function signalTimer(execId: ExecId, signal: number, signalId: string): TimerToSet {

@@ -153,6 +153,20 @@ export const volumeCommit = z.strictObject({ sandboxId: id('sb'), volume: text(6
 export const volumeReload = z.strictObject({ sandboxId: id('sb'), volume: text(64) })
 export const volumeRemove = z.strictObject({ volume: text(64) })
 
+/** `environment` and `name` are found together: the same name may be in use in another environment. */
+export const appCreate = z.strictObject({
+  name: name.nullable().default(null),
+  environment: name.default('main'),
+  /** `ephemeral`: lives as long as its client sends `app.heartbeat`. */
+  kind: z.enum(['deployed', 'ephemeral']),
+  description: text(1024).default(''),
+})
+export const appStop = z.strictObject({
+  appId,
+  reason: z.enum(['requested', 'client-disconnected']).default('requested'),
+})
+export const appHeartbeat = z.strictObject({ appId })
+
 /** Operators' commands. */
 export const workerCordon = z.strictObject({ workerId: id('wk'), reason: text(256).nullable().default(null) })
 export const workerUncordon = z.strictObject({ workerId: id('wk') })
@@ -238,6 +252,9 @@ export const COMMANDS = {
   'volume.commit': volumeCommit,
   'volume.reload': volumeReload,
   'volume.remove': volumeRemove,
+  'app.create': appCreate,
+  'app.stop': appStop,
+  'app.heartbeat': appHeartbeat,
   'worker.cordon': workerCordon,
   'worker.uncordon': workerUncordon,
   'worker.drain': workerDrain,

@@ -13,6 +13,7 @@ export interface Accepted {
   volumeId?: string
   commitId?: string
   workerId?: string
+  appId?: string
 }
 
 /** By when a command may be accepted at the latest, from now. */

@@ -31,6 +31,8 @@ export const CODES = {
   /** An operator has suspended the tenant, or removed it. */
   TENANT_SUSPENDED: { http: 403, grpc: 7, exit: 4 },
   TENANT_IN_USE: { http: 409, grpc: 9, exit: 5 },
+  APP_NOT_FOUND: { http: 404, grpc: 5, exit: 3 },
+  APP_STOPPED: { http: 409, grpc: 9, exit: 5 },
   NAME_TAKEN: { http: 409, grpc: 6, exit: 5 },
   ALREADY_NAMED: { http: 409, grpc: 9, exit: 5 },
   NO_CAPACITY: { http: 429, grpc: 8, exit: 6 },

@@ -1,4 +1,5 @@
 export * from './aggregate.js'
+export * from './app/index.js'
 export * from './errors.js'
 export * from './exec/index.js'
 export * from './ids.js'

@@ -1,6 +1,7 @@
 /** Every type of event that this release knows, of aggregates and others. */
 
 import type { KnownEvents } from './aggregate.js'
+import { appAggregate } from './app/index.js'
 import { execAggregate } from './exec/index.js'
 import { imageAggregate } from './image/index.js'
 import { sandboxAggregate } from './sandbox/index.js'
@@ -18,6 +19,7 @@ export const KNOWN_EVENTS: KnownEvents = {
   ...workerAggregate.knows,
   ...tenantAggregate.knows,
   ...tokenAggregate.knows,
+  ...appAggregate.knows,
   CommandRejected: 1,
   LogRestored: 1,
 }

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from '@jest/globals'
 import type { Transition } from './aggregate.js'
+import { APP_TRANSITIONS } from './app/index.js'
 import { EXEC_TRANSITIONS } from './exec/index.js'
 import { IMAGE_TRANSITIONS } from './image/index.js'
 import { SANDBOX_TRANSITIONS } from './sandbox/index.js'
@@ -28,6 +29,7 @@ const PAGE = [
   table('Worker', WORKER_TRANSITIONS),
   table('Tenant', TENANT_TRANSITIONS),
   table('Token', TOKEN_TRANSITIONS),
+  table('App', APP_TRANSITIONS),
 ].join('\n')
 
 test('docs/lifecycles.md prints the tables that the code obeys', () => {

@@ -31,6 +31,7 @@ export {
   upcast,
 } from './load.js'
 export { type Projection, Projector, rebuildProjection, rebuildWithin } from './projection.js'
+export { type AppRow, appsProjection, type ListApps, listApps } from './projections/apps.js'
 export {
   type ListSandboxes,
   listSandboxes,
@@ -58,6 +59,7 @@ export {
   listAllLive,
   listLive,
   listLiveOf,
+  listLiveOfApp,
   listStranded,
 } from './tables/live.js'
 export {

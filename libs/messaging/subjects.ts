@@ -24,7 +24,7 @@ const EVENT_TYPE = /^[A-Z][A-Za-z0-9]{0,63}$/
 const COMMAND_ID = /^(?=.{8,128}$)[A-Za-z0-9][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*$/
 
 /** Aggregates that take queued commands. A tenant can queue nothing for others: nobody would ever pull it. */
-export const COMMAND_AGGREGATES = ['sandbox', 'snapshot', 'image', 'volume'] as const
+export const COMMAND_AGGREGATES = ['sandbox', 'snapshot', 'image', 'volume', 'app'] as const
 
 /** `tenant:<name>` and `token:<tenant>:<id>`, streams of the platform. */
 const ADMINISTERED = /^(tenant|token):(?:[a-z0-9-]+:(?=ak-))?([A-Za-z0-9_-]+)$/
@@ -36,6 +36,7 @@ const AGGREGATE_OF_PREFIX: Readonly<Record<string, string>> = {
   im: 'image',
   vo: 'volume',
   wk: 'worker',
+  ap: 'app',
 }
 
 export const NUDGE_EVENTS = 'nudge.events'

@@ -5,6 +5,8 @@
 
 import {
   type Aggregate,
+  APP_TRANSITIONS,
+  appAggregate,
   EXEC_TRANSITIONS,
   execAggregate,
   IMAGE_TRANSITIONS,
@@ -46,6 +48,7 @@ const LIFECYCLES: Readonly<Record<string, Lifecycle>> = {
   te: lifecycle(tenantAggregate, TENANT_TRANSITIONS, ['active', 'suspended', 'removed']),
   to: lifecycle(tokenAggregate, TOKEN_TRANSITIONS, ['active', 'revoked']),
   vo: lifecycle(volumeAggregate, VOLUME_TRANSITIONS, ['ready', 'removed']),
+  ap: lifecycle(appAggregate, APP_TRANSITIONS, ['running', 'stopped']),
 }
 
 function lifecycle<State extends { status: string }>(

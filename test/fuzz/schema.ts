@@ -32,6 +32,7 @@ const THINGS: Record<string, string> = {
   wk: '{worker}',
   vo: '{volume}',
   im: '{image}',
+  ap: '{app}',
 }
 /** By the name of a field that takes names too. */
 const NAMED: Record<string, string> = {

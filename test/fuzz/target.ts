@@ -94,6 +94,9 @@ async function prepare(system: TestSystem): Promise<Target> {
     stdin: 'open',
     waitMs: 1,
   })
+  const [app, lesserApp] = await Promise.all(
+    ['kept', 'lesser'].map((name) => ask<{ appId: string }>('app.create', { name, kind: 'deployed' })),
+  )
   const ended = await ask<{ sandboxId: string }>('sandbox.create', { command: ['true'] })
   await until(async () => (await ask<Read>('sandbox.get', { sandboxId })).sandbox.state === 'running')
   const { stream: snapshot } = await ask<{ stream: string }>('snapshot.create', { sandboxId })
@@ -108,6 +111,7 @@ async function prepare(system: TestSystem): Promise<Target> {
     exec: execId,
     image: 'base:latest',
     volume: 'kept',
+    app: app!.appId,
     worker,
     token: anId('ak'),
     tenant: 'spare',
@@ -124,6 +128,7 @@ async function prepare(system: TestSystem): Promise<Target> {
     sandbox: ended.sandboxId,
     image: snapshot,
     volume: 'lesser',
+    app: lesserApp!.appId,
     worker: anId('wk'),
   }
 

@@ -92,7 +92,8 @@ export function startScheduler({ world, postgres, broker }: Surroundings, proces
     log,
   }
   const onError = (err: unknown) => log.warn({ err }, 'a loop of the scheduler failed, it goes on')
-  const timers = new TimerLoop(db, timerHandlers(scheduler), onError)
+  const leases = new Leases(scheduler, LEASE_GRACE_MS)
+  const timers = new TimerLoop(db, timerHandlers(scheduler, leases), onError)
   const orphans = orphanedExecs(scheduler)
   process.host.disk.makeDirectories('/trail')
   const sequencer = new Sequencer({
@@ -111,7 +112,6 @@ export function startScheduler({ world, postgres, broker }: Surroundings, proces
     },
     onError,
   })
-  const leases = new Leases(scheduler, LEASE_GRACE_MS)
   const heartbeats = new Heartbeats(scheduler, 16)
   const commands = new SandboxController(scheduler)
   const workers = new WorkerController(scheduler, heartbeats)

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { Accepted } from '#libs/contract'
 import type { ErrorBody, ExecSpec, SandboxSpec } from '#libs/domain'
 import type { DeadLetterBody } from '#libs/messaging'
+import type { AppView } from '../apps.js'
 import type { Health } from '../health.js'
 import type { ImageView } from '../images.js'
 import type { PruneReport } from '../prune.js'
@@ -44,6 +45,7 @@ const acceptedFields = {
   volumeId: id.optional(),
   commitId: id.optional(),
   workerId: id.optional(),
+  appId: id.optional(),
 }
 const AcceptedAnswer = shape<Accepted>()(acceptedFields)
 
@@ -171,6 +173,19 @@ const Volume = shape<VolumeView>()({
   versions: z.array(z.object({ ...versionFields, at: time })),
 })
 
+const App = shape<AppView>()({
+  appId: id,
+  name: orNull(text),
+  environment: text,
+  kind: z.enum(['deployed', 'ephemeral']),
+  description: text,
+  state: z.enum(['running', 'stopped']),
+  createdAt: time,
+  stoppedAt: orNull(time),
+  stopReason: orNull(text),
+  sandboxes: count,
+})
+
 const row = z.record(text, z.unknown())
 
 const resources = z.object({ cpuMillis: count, memoryBytes: count, diskBytes: count })
@@ -237,6 +252,8 @@ export const ANSWERS = {
   Volume,
   VolumeCommitted: z.object({ ...acceptedFields, ...versionFields }),
   VolumeList: z.object({ volumes: z.array(row) }),
+  App,
+  AppList: z.object({ apps: z.array(App), nextCursor: orNull(text) }),
   EventPage: z.object({ events: z.array(Event), next: count }),
   Fleet: shape<Fleet>()({
     at: time,

@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 import {
+  appCreate,
   imageImport,
   sandboxCreate,
   sandboxExec,
@@ -15,6 +16,8 @@ import { CODES } from '#libs/domain'
 import { ANSWERS, type AnswerName } from './answers.js'
 import { pruneBody } from './prune.controller.js'
 import {
+  APP_QUERY,
+  APPS_QUERY,
   AT_QUERY,
   DEAD_LETTERS_QUERY,
   EVENTS_QUERY,
@@ -204,6 +207,33 @@ export const ROUTES: Record<string, Route> = {
   'DELETE /v1/volumes/{volume}': {
     summary: 'Remove a volume that is not in use.',
     answer: 'Accepted',
+    command: true,
+  },
+  'POST /v1/apps': {
+    summary: 'Make an app, which gathers sandboxes. An ephemeral one ends when its beats stop for a minute.',
+    body: appCreate,
+    answer: 'Accepted',
+    status: 201,
+    command: true,
+  },
+  'GET /v1/apps': { summary: 'List apps, newest first.', query: APPS_QUERY, answer: 'AppList' },
+  'GET /v1/apps/{app}': {
+    summary: 'An app by id, or a running one by name and environment.',
+    query: APP_QUERY,
+    answer: 'App',
+  },
+  'POST /v1/apps/{app}/stop': {
+    summary: 'Stop an app. Its sandboxes are terminated, and no new ones are taken.',
+    query: APP_QUERY,
+    answer: 'Accepted',
+    status: 202,
+    command: true,
+  },
+  'POST /v1/apps/{app}/heartbeat': {
+    summary: 'The client of an ephemeral app is there.',
+    query: APP_QUERY,
+    answer: 'Accepted',
+    status: 202,
     command: true,
   },
   'GET /v1/events': {

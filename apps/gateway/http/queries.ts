@@ -21,6 +21,17 @@ export const LIST_QUERY = {
   cursor: sandboxCursor.optional(),
 }
 
+/** Of the environment in which a name is looked for. */
+export const APP_QUERY = { environment: z.string().max(64).default('main') }
+
+export const APPS_QUERY = {
+  state: z.enum(['running', 'stopped']).optional(),
+  environment: z.string().optional(),
+  name: z.string().optional(),
+  limit: wholeNumber(1, PAGE_MAX).default(100),
+  cursor: appId.optional(),
+}
+
 export const OUTPUT_QUERY = {
   offset: wholeNumber(0, Number.MAX_SAFE_INTEGER).default(0),
   follow: flag.default(false),

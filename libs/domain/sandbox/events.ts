@@ -38,7 +38,7 @@ export type SandboxEvent =
   | Decided<'SandboxCleanedUp', { leftovers: string[] }>
 
 /** Why a stop was asked for by the control plane. Lifetime and idle are the worker's own. */
-export type StopReason = 'terminate' | 'start-deadline' | 'drain' | 'tenant'
+export type StopReason = 'terminate' | 'start-deadline' | 'drain' | 'tenant' | 'app-stopped'
 
 /** Exactly one of these is in every ended sandbox's stream. */
 export const SANDBOX_TERMINAL_EVENTS = [

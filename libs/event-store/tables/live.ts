@@ -53,6 +53,22 @@ export async function listAllLive(db: Queryable): Promise<LiveSandbox[]> {
   return rows
 }
 
+const OF_APP = `
+  -- The first event of each live sandbox names its app; there are as many rows as live sandboxes.
+  ${SELECT}
+  where tenant = $1 and exists (
+    select from events e
+    where e.stream = live.sandbox_id and e.version = 1 and e.data #>> '{spec,appId}' = $2
+  )
+  order by sandbox_id
+`
+
+/** The sandboxes of an app that live: none is missing once no more can be created in it. */
+export async function listLiveOfApp(db: Queryable, tenant: string, appId: string): Promise<LiveSandbox[]> {
+  const { rows } = await db.query<LiveSandbox>(OF_APP, [tenant, appId])
+  return rows
+}
+
 const STRANDED = `
   ${SELECT}
   where worker_id in (select worker_id from workers where state = 'lost')
