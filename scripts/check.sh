@@ -50,6 +50,10 @@ same_proto() {
   diff -rq .sandtrail/proto apps/gateway/modal/gen || { echo 'run scripts/generate-proto.sh' && false; }
 }
 check proto same_proto
+# rustup's default profile has it; Debian's cargo does not, and any cargo builds the agent.
+if cargo fmt --version >/dev/null 2>&1; then
+  check rustfmt cargo fmt --manifest-path agent/Cargo.toml --check
+fi
 check shell shellcheck -x "${shell_scripts[@]}"
 [[ ! -e docs/asyncapi.yaml ]] || check asyncapi node scripts/check-asyncapi.mjs docs/asyncapi.yaml
 [[ ! -e docker-compose.yml ]] || check compose docker-compose -f docker-compose.yml config --quiet
