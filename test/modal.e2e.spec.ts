@@ -45,6 +45,23 @@ for (const [language, [program, ...args]] of Object.entries(COMMANDS)) {
   }
 }
 
+test('an exec’s output is whole though the gateway is killed while it is read', async () => {
+  const program = join(PROGRAMS, 'follow.mjs')
+  const child = spawn(process.execPath, [program], { env: { ...process.env, ...system.env } })
+  let text = ''
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  await new Promise<void>((resolve) => {
+    child.stdout.on('data', (chunk) => {
+      text += chunk
+      if (text.includes('line 20\n')) resolve()
+    })
+  })
+  await system.system.kill('gateway')
+  await system.system.start('gateway')
+  expect(await ended).toBe(0)
+  expect(text).toBe(Array.from({ length: 200 }, (_, i) => `line ${i + 1}\n`).join(''))
+}, 120_000)
+
 test('a token that is not valid is refused by the SDK’s own error', async () => {
   const { code, stderr } = await run(process.execPath, [join(PROGRAMS, 'javascript.mjs')], {
     MODAL_TOKEN_SECRET: `as-${'x'.repeat(32)}`,

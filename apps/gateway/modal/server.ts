@@ -2,7 +2,7 @@
 
 import type { OutgoingHttpHeaders } from 'node:http'
 import { Code, ConnectError, type ConnectRouter } from '@connectrpc/connect'
-import { type ConnectNodeAdapterOptions, connectNodeAdapter } from '@connectrpc/connect-node'
+import { connectNodeAdapter } from '@connectrpc/connect-node'
 import type { HttpTls } from '../config.js'
 import type { Gateway } from '../gateway.js'
 import { apps } from './apps.js'
@@ -13,6 +13,7 @@ import { TaskCommandRouter } from './gen/task_command_router_pb.js'
 import { images } from './images.js'
 import { type Listener, listen } from './listener.js'
 import { mainStdio } from './main-stdio.js'
+import { answerNotServed } from './not-served.js'
 import { taskCommandRouter } from './router.js'
 import { sandboxCatalog } from './sandbox-catalog.js'
 import { sandboxes } from './sandboxes.js'
@@ -26,17 +27,6 @@ const DRAIN_MS = 5_000
 export interface ModalServer {
   port: number
   stop(): Promise<void>
-}
-
-/** The SDKs know UNIMPLEMENTED; a status of HTTP says less. */
-const notServed: NonNullable<ConnectNodeAdapterOptions['fallback']> = (request, response) => {
-  const rpc = (request.url ?? '').split('/').at(-1)?.slice(0, 64)
-  const message = `${rpc} is not served by Sandtrail: see docs/modal-compatibility.md`
-  response.statusCode = 200
-  response.setHeader('content-type', 'application/grpc')
-  response.setHeader('grpc-status', String(Code.Unimplemented))
-  response.setHeader('grpc-message', encodeURIComponent(message))
-  response.end()
 }
 
 /**
@@ -77,7 +67,7 @@ export async function startModalServer(
       })
       router.service(TaskCommandRouter, taskCommandRouter(gateway))
     },
-    fallback: notServed,
+    fallback: answerNotServed,
   })
   const listener: Listener = await listen({ host, port, tls, log: gateway.log }, (request, response) => {
     request.headers[AUTHORITY] = request.authority
