@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { makeId, type SandboxEvent } from '#libs/domain'
 import { Projector, sandboxesProjection } from '#libs/event-store'
@@ -100,6 +103,14 @@ describe('who may call', () => {
 })
 
 describe('what is refused', () => {
+  test('an expectation that nobody can meet is told with a code', async () => {
+    const request = httpRequest(new URL('/livez', gateway.url), { headers: { expect: 'websocket' } })
+    request.end()
+    const [response] = (await once(request, 'response')) as [IncomingMessage]
+    expect(response.statusCode).toBe(400)
+    expect(JSON.parse(await text(response))).toMatchObject({ error: { code: 'INVALID_ARGUMENT' } })
+  })
+
   test.each([
     ['a misspelt field', { imagee: 'x' }, 'unknown field imagee'],
     [

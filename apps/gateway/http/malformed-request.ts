@@ -1,6 +1,6 @@
 /** Bytes that are no HTTP request never come to a route; their sender gets a coded error all the same. */
 
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { CODES, Rejected, toErrorBody } from '#libs/domain'
 
@@ -20,6 +20,18 @@ export function answerMalformed(server: Server): void {
       'Connection: close',
     ]
     socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  })
+  // Node would answer 417 without a body. What is expected beside `100-continue` is in no standard.
+  server.on('checkExpectation', (_: IncomingMessage, response: ServerResponse) => {
+    const refused = new Rejected('INVALID_ARGUMENT', 'the header Expect names what is not served here', {
+      hint: 'leave it out, or send 100-continue',
+    })
+    response
+      .writeHead(CODES[refused.code].http, {
+        'content-type': 'application/json; charset=utf-8',
+        connection: 'close',
+      })
+      .end(JSON.stringify({ error: toErrorBody(refused) }))
   })
 }
 
