@@ -6,7 +6,7 @@
 import pg from 'pg'
 import type { SimProcess } from '../world.js'
 import type { Postgres, Result } from './server.js'
-import { MustWait, type Transaction } from './tables.js'
+import { Lock, MustWait, type Transaction } from './tables.js'
 
 interface Job {
   text: string
@@ -20,6 +20,8 @@ export class Session {
   private tx: Transaction | null = null
   /** The transaction is one statement's own. */
   private isImplicit = false
+  /** What it has done, while its commit waits for the disk. */
+  private done: Result | null = null
   private readonly jobs: Job[] = []
   private readonly replies: (() => void)[] = []
   private lockTimeoutMs = 0
@@ -131,8 +133,10 @@ export class Session {
     this.isImplicit ||= this.tx === null
     this.tx ??= this.server.begin()
     try {
-      const result = this.server.run(this.tx, text, values)
+      const result = this.done ?? this.server.run(this.tx, text, values)
       if (this.isImplicit) {
+        // In between others see nothing of it, and place what was inserted later.
+        if (this.done === null && text.includes('append_commands')) this.waitForDisk(result)
         this.server.commit(this.tx)
         this.end()
       }
@@ -144,6 +148,18 @@ export class Session {
     }
   }
 
+  private waitForDisk(done: Result): void {
+    const ms = this.server.latencyMs()
+    if (ms === 0) return
+    this.done = done
+    const disk = new Lock()
+    const written = () => {
+      for (const wake of disk.waiting.splice(0)) wake()
+    }
+    this.server.env.after(ms, written, null)
+    throw new MustWait(disk)
+  }
+
   private undo(): void {
     this.tx?.rollback()
     this.end()
@@ -153,6 +169,7 @@ export class Session {
     this.server.finished(this.tx)
     this.tx = null
     this.isImplicit = false
+    this.done = null
     this.lockTimeoutMs = 0
   }
 
