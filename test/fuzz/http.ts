@@ -376,7 +376,8 @@ function send(url: URL, request: Buffer, one: HttpCase): Promise<Answer | 'close
       socket.destroy()
       resolve(result)
     }
-    const limitMs = WAITING.test(pathOf(one.route)) || one.framing !== 'whole' ? WAITED_MS : ANSWER_MS_MAX
+    const isComplete = one.framing === 'whole' || one.framing === 'chunked'
+    const limitMs = WAITING.test(pathOf(one.route)) || !isComplete ? WAITED_MS : ANSWER_MS_MAX
     const timer = setTimeout(() => {
       const answer = parse(Buffer.concat(chunks))
       if (answer !== null) end(answer)
