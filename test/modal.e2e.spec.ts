@@ -45,6 +45,15 @@ for (const [language, [program, ...args]] of Object.entries(COMMANDS)) {
   }
 }
 
+test('`modal run` runs a program to its end, and its sandboxes end with it', async () => {
+  const ran = await run(PYTHON, ['-m', 'modal', 'run', join(PROGRAMS, 'run.py')], {})
+  expect(ran).toMatchObject({ code: 0 })
+  const sandboxId = /^sandbox (sb-\w+)$/m.exec(ran.stdout)?.[1] ?? ''
+  await system.ok('wait', sandboxId).catch(() => {})
+  const types = (await system.history(sandboxId)).map(({ type }) => type)
+  expect(types).toContain('SandboxTerminated')
+}, 120_000)
+
 test('an exec’s output is whole though the gateway is killed while it is read', async () => {
   const program = join(PROGRAMS, 'follow.mjs')
   const child = spawn(process.execPath, [program], { env: { ...process.env, ...system.env } })

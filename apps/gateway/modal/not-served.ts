@@ -5,23 +5,14 @@ import type { ConnectNodeAdapterOptions } from '@connectrpc/connect-node'
 
 /** By reason. `Name*` stands for every call that begins so. */
 export const NOT_SERVED: Record<string, string[]> = {
-  'apps have a name and nothing else yet: they do not begin, beat or end': [
-    'AppCreate',
-    'AppPublish',
-    'AppHeartbeat',
-    'AppClientDisconnect',
-    'AppStop',
-    'AppList',
+  'apps have no tags, versions or statistics here': [
     'AppGetInfo',
-    'AppGetByDeploymentName',
     'AppGetLifecycle',
     'AppGetTags',
     'AppSetTags',
-    'AppGetLogs',
-    'AppCountLogs',
-    'AppFetchLogs',
     'AppGetTimeRangeStats',
   ],
+  'output is read by exec and sandbox, not by app yet': ['AppCountLogs', 'AppFetchLogs'],
   'a tenant has one environment, main': ['EnvironmentCreate', 'EnvironmentUpdate', 'EnvironmentDelete'],
   'layers are not built and images are not published yet': [
     'ImageJoinStreaming',

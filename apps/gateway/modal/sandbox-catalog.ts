@@ -8,7 +8,7 @@ import { sendCommand } from '../commands.js'
 import type { Gateway } from '../gateway.js'
 import { readSandbox } from '../lookup.js'
 import { readSandboxList } from '../sandbox-list.js'
-import { appIdOf, requireApp } from './apps.js'
+import { appByName, appIdFrom } from './apps.js'
 import { callOf, originOf } from './calls.js'
 import { requireEnvironment } from './environments.js'
 import {
@@ -49,12 +49,11 @@ export function sandboxCatalog(gateway: Gateway): Catalog {
   const list = (generation: Generation) => async (request: SandboxListRequest, context: HandlerContext) => {
     const { appId, beforeTimestamp, includeFinished, environmentName, tags } = request
     requireEnvironment(environmentName)
-    if (appId !== '') requireApp(appId)
     const { sandboxes } = await readSandboxList(gateway, {
       tenant: callOf(context).tenant,
       states: includeFinished ? undefined : LIVING,
       tags: tagsFrom(tags),
-      appId: appId === '' ? undefined : appId,
+      appId: appId === '' ? undefined : appIdFrom(appId),
       limit: PAGE,
       cursor: beforeTimestamp > 0 ? firstIdAt(beforeTimestamp) : undefined,
     })
@@ -65,7 +64,7 @@ export function sandboxCatalog(gateway: Gateway): Catalog {
     (generation: Generation) => async (request: SandboxGetFromNameRequest, context: HandlerContext) => {
       const { tenant } = callOf(context)
       const { sandboxName: name, appName, environmentName, includeTerminated } = request
-      const appId = appIdOf(tenant, requireEnvironment(environmentName), appName)
+      const appId = await appByName(gateway, tenant, environmentName, appName)
       const holder = await findClaim(db, tenant, 'sandbox-name', `${appId}/${name}`)
       const sandboxId = isId('sb', holder)
         ? holder
@@ -117,7 +116,7 @@ export function sandboxCatalog(gateway: Gateway): Catalog {
       const { sandboxes } = await readSandboxList(gateway, {
         tenant: callOf(context).tenant,
         states: LIVING,
-        appId: appId === '' ? undefined : appId,
+        appId: appId === '' ? undefined : appIdFrom(appId),
         limit: PAGE,
       })
       const tasks = sandboxes.map((row) => ({

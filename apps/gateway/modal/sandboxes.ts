@@ -8,7 +8,7 @@ import type { Gateway } from '../gateway.js'
 import { readSandbox } from '../lookup.js'
 import type { SandboxView } from '../views/sandbox.js'
 import { routerAccess } from './access.js'
-import { requireApp } from './apps.js'
+import { appIdFrom } from './apps.js'
 import { callOf, originOf } from './calls.js'
 import { toCreateBody } from './create-options.js'
 import { environmentOf } from './environment.js'
@@ -56,7 +56,6 @@ export function sandboxes(gateway: Gateway): Sandboxes {
     const { definition, appId } = request
     if (definition === undefined)
       throw unimplemented('a sandbox without a definition', 'say what it shall be')
-    requireApp(appId)
     const isV2 = request.$typeName === 'modal.client.SandboxCreateV2Request'
     const env = await environmentOf(gateway, call.tenant, {
       sources: isV2 ? request.secretSources : [],
@@ -66,7 +65,7 @@ export function sandboxes(gateway: Gateway): Sandboxes {
         ...(isV2 ? request.ephemeralSecrets?.contents : undefined),
       },
     })
-    const body = toCreateBody(definition, { appId, env, tags: tagsFrom(request.tags) })
+    const body = toCreateBody(definition, { appId: appIdFrom(appId), env, tags: tagsFrom(request.tags) })
     const { accepted } = await sendCommand(messaging, originOf(call, 'create'), 'sandbox.create', body)
     return accepted.sandboxId ?? accepted.stream
   }
