@@ -85,18 +85,17 @@ async function plan(
   return { spec, workerId: proposeWorkers(workers.map(toLoad), need)[0]!, apps }
 }
 
-/**
- * The app, when there is one to hold on to: an id that no app of the tenant has only gathers sandboxes.
- *
- * @throws Rejected APP_STOPPED
- */
+/** The app to hold on to, when one is named. @throws Rejected APP_NOT_FOUND, APP_STOPPED */
 async function runningApps(db: Scheduler['db'], tenant: string, appId: AppId | null): Promise<AppId[]> {
   if (appId === null) return []
   const { state } = await load(db, appAggregate, appId, { tenant })
+  if (state.status === 'absent') {
+    throw new Rejected('APP_NOT_FOUND', `no app has the id ${appId}`, { hint: 'see `sandtrail app ls`' })
+  }
   if (state.status === 'stopped') {
     throw new Rejected('APP_STOPPED', `the app ${appId} has been stopped`, { hint: 'make a new one' })
   }
-  return state.status === 'running' ? [appId] : []
+  return [appId]
 }
 
 /** Five heartbeats: a worker that is silent for so long keeps what it has, but gets nothing new. */

@@ -57,6 +57,8 @@ async function until<T>(look: () => Promise<T | false | undefined>): Promise<T> 
 const manyOf = (n: number) =>
   Object.fromEntries(Array.from({ length: n }, (_, i) => [`A${i}`, 'x'.repeat(100 * 1024)]))
 
+const makeApp = async () => String((await scheduler.askApp('create', { kind: 'deployed' })).appId)
+
 async function createSandbox(body: object = {}): Promise<string> {
   // On a busy machine the tests before took longer than a silent worker gets anything new.
   await worker.heartbeat()
@@ -336,8 +338,14 @@ test('a name is one live sandbox, and free again after its end', async () => {
   await expect(scheduler.ask('create', { name: 'web' })).resolves.toMatchObject({ ok: true })
 })
 
+test('an app that nobody made takes no sandbox', async () => {
+  await expect(scheduler.ask('create', { appId: makeId('ap', 1, randomBytes(10)) })).rejects.toMatchObject({
+    code: 'APP_NOT_FOUND',
+  })
+})
+
 test('a name is one live sandbox of an app, and free again after its end', async () => {
-  const [one, other] = [makeId('ap', 1, randomBytes(10)), makeId('ap', 1, randomBytes(10))]
+  const [one, other] = (await Promise.all([makeApp(), makeApp()])) as [string, string]
   const sandboxId = await createSandbox({ name: 'in-app', appId: one })
   await expect(scheduler.ask('create', { name: 'in-app', appId: one })).rejects.toMatchObject({
     code: 'NAME_TAKEN',
