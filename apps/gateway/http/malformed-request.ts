@@ -5,9 +5,19 @@ import type { Duplex } from 'node:stream'
 import { CODES, Rejected, toErrorBody } from '#libs/domain'
 
 export function answerMalformed(server: Server): void {
+  const current = new WeakMap<Duplex, { request: IncomingMessage; response: ServerResponse }>()
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    current.set(request.socket, { request, response })
+  })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     if (!socket.writable || error.code === 'ECONNRESET') {
       socket.destroy()
+      return
+    }
+    const { request, response } = current.get(socket) ?? {}
+    // The rest of a request that has its answer already: a second one would be taken for that of the next.
+    if (request?.complete === false && response?.headersSent) {
+      socket.end()
       return
     }
     const refused = refusalOf(error.code)
