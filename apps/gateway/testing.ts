@@ -61,6 +61,8 @@ export type DataPlaneHandler = (request: IncomingMessage, response: ServerRespon
 
 export interface TestGateway {
   url: string
+  /** Of the Modal SDKs. */
+  modalPort: number
   db: TestDatabase
   nats: TestNats
   token: string
@@ -142,6 +144,7 @@ export async function startTestGateway(): Promise<TestGateway> {
   }
   return {
     url: gateway.url,
+    modalPort: gateway.modalPort,
     db,
     nats,
     token,

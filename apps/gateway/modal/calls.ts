@@ -14,6 +14,7 @@ import { commandIdFrom, type Origin } from '../commands.js'
 import type { Gateway } from '../gateway.js'
 import { toConnectError } from './errors.js'
 import { TaskCommandRouter } from './gen/task_command_router_pb.js'
+import { TokenCheck } from './token-check.js'
 import { verifyRouterToken } from './tokens.js'
 
 export interface Call {
@@ -50,13 +51,19 @@ export function originOf({ tenant, tokenId, idempotencyKey, traceparent }: Call,
 
 export function guard(gateway: Gateway): Interceptor {
   const publicKey = createPublicKey(gateway.dataPlaneKey)
+  const tokens = new TokenCheck(gateway)
+  async function authenticateRouter(header: Headers) {
+    const access = await verifyRouterToken(publicKey, header.get('authorization'))
+    await tokens.require(access)
+    return access
+  }
   return (next) => async (request) => {
     const ofRouter = request.service.typeName === TaskCommandRouter.typeName
     const fail = (error: unknown) => toConnectError(error, gateway.log, { ofRouter })
     let release: (() => void) | undefined
     try {
       const who = ofRouter
-        ? await verifyRouterToken(publicKey, request.header.get('authorization'))
+        ? await authenticateRouter(request.header)
         : await authenticate(gateway, request.header, request.method.name)
       const call: Call = {
         sandboxId: null,

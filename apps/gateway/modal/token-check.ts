@@ -1,0 +1,30 @@
+/** Whether the API token behind a router token still counts: a router token itself is good for an hour. */
+
+import { Rejected } from '#libs/domain'
+import { findTokenById } from '#libs/event-store'
+import type { Gateway } from '../gateway.js'
+
+/** A revocation holds after so long at the latest. */
+const BELIEVED_MS = 5_000
+const KNOWN_MAX = 10_000
+
+export class TokenCheck {
+  private readonly seenAtMs = new Map<string, number>()
+
+  constructor(private readonly gateway: Pick<Gateway, 'db'>) {}
+
+  /** @throws Rejected UNAUTHENTICATED */
+  async require({ tenant, tokenId }: { tenant: string; tokenId: string }): Promise<void> {
+    const now = performance.now()
+    const seenAtMs = this.seenAtMs.get(tokenId)
+    if (seenAtMs !== undefined && now - seenAtMs < BELIEVED_MS) return
+    const token = await findTokenById(this.gateway.db, tenant, tokenId)
+    if (token === null || token.revokedAt !== null) {
+      throw new Rejected('UNAUTHENTICATED', 'the token behind this access was revoked')
+    }
+    this.seenAtMs.delete(tokenId)
+    this.seenAtMs.set(tokenId, now)
+    const [oldest] = this.seenAtMs.keys()
+    if (this.seenAtMs.size > KNOWN_MAX && oldest !== undefined) this.seenAtMs.delete(oldest)
+  }
+}
