@@ -24,7 +24,8 @@ export function mainStdio(gateway: Gateway): MainStdio {
   }
 
   async function* logs(request: SandboxGetLogsRequest, context: HandlerContext) {
-    const sandbox = await view(request.sandboxId, context)
+    const { tenant } = callOf(context)
+    const sandboxId = sandboxIdFrom(request.sandboxId)
     const isErrors = request.fileDescriptor === FileDescriptor.STDERR
     const fileDescriptor = isErrors ? StdioFileDescriptor.STDERR : StdioFileDescriptor.STDOUT
     const offset = BigInt(/^\d+/.exec(request.lastEntryId)?.[0] ?? 0)
@@ -33,7 +34,13 @@ export function mainStdio(gateway: Gateway): MainStdio {
     let rest = Buffer.alloc(0)
     let at = Number(offset)
     try {
-      for await (const piece of readMainOutput(gateway, sandbox, { offset, fileDescriptor }, signal)) {
+      for await (const piece of readMainOutput(
+        gateway,
+        tenant,
+        sandboxId,
+        { offset, fileDescriptor },
+        signal,
+      )) {
         const bytes = Buffer.concat([rest, piece.data])
         at = piece.offset - rest.length
         const length = wholeCharacters(bytes)

@@ -81,8 +81,9 @@ export function taskCommandRouter(gateway: Gateway): ServiceImpl<typeof TaskComm
       return await statusOfStdin(gateway, call.tenant, execId, context.signal)
     },
     async *sandboxStdioReadV2(request, context) {
-      const sandbox = await mainOf(request.taskId, context)
-      for await (const { data, offset } of readMainOutput(gateway, sandbox, request, context.signal)) {
+      const { call, sandboxId } = sandboxOf(request.taskId, context)
+      const pieces = readMainOutput(gateway, call.tenant, sandboxId, request, context.signal)
+      for await (const { data, offset } of pieces) {
         yield { data, startingOffset: BigInt(offset) }
       }
     },

@@ -3,7 +3,7 @@
 import { Readable } from 'node:stream'
 import { EXEC_TERMINAL_EVENTS, Rejected, SandtrailError } from '#libs/domain'
 import type { Gateway } from '../gateway.js'
-import { readExec } from '../lookup.js'
+import { readExec, readSandbox } from '../lookup.js'
 import * as output from '../output.js'
 import type { ExecView } from '../views/exec.js'
 import type { SandboxView } from '../views/sandbox.js'
@@ -44,14 +44,19 @@ export function readOutput(
 }
 
 /** Of the main process; begins later than asked for when the first bytes are not kept. */
-export async function* readMainOutput(
+export function readMainOutput(
   gateway: Gateway,
-  sandbox: SandboxView,
+  tenant: string,
+  sandboxId: string,
   from: From,
   signal: AbortSignal,
 ): AsyncGenerator<Piece> {
-  if (sandbox.command === null) return
-  yield* follow(from, signal, (range) => output.outputOfMain(gateway, sandbox, range))
+  return follow(from, signal, async (range) => {
+    // As it is by then: of one that has ended meanwhile nothing more will come.
+    const sandbox = await readSandbox(gateway.db, tenant, sandboxId)
+    if (sandbox.command === null) return { body: null, offset: range.offset, complete: true }
+    return await output.outputOfMain(gateway, sandbox, range)
+  })
 }
 
 async function* follow(
@@ -64,8 +69,13 @@ async function* follow(
   let giveUpAt: number | null = null
   while (!signal.aborted) {
     try {
-      const { body, offset: first } = await open({ stream, offset: at, follow: true, signal })
-      if (body === null) return
+      const { body, offset: first, complete } = await open({ stream, offset: at, follow: true, signal })
+      if (body === null && complete) return
+      if (body === null) {
+        // It has started, and its worker is about to hear of its streams.
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+        continue
+      }
       at = first
       for await (const data of body as AsyncIterable<Buffer>) {
         giveUpAt = null
