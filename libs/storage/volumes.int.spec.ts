@@ -18,6 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { makeId, type SandboxId, type VolumeId } from '#libs/domain'
 import { Pool } from './index.js'
@@ -409,6 +410,19 @@ test('a copy that a slot’s next changes are counted from goes with the slot', 
   expect(readdirSync(join(disk.dir, 'staged'))).toContain(`kept-${volumeId}`)
   await pool.removeSlots(writer.sandboxId)
   expect(readdirSync(join(disk.dir, 'staged'))).not.toContain(`kept-${volumeId}`)
+})
+
+test('a mount right after a writer’s end sees what was staged, while its slots are removed', async () => {
+  for (let round = 0; round < 60; round++) {
+    const { volumeId, writer } = await volume()
+    writeFileSync(join(writer.dir, 'a'), 'one')
+    await pool.stageVolume({ ...writer, commitId: `end-${volumeId}`, trigger: 'sandbox-end' })
+    // At another moment of the mount each time.
+    const removed = sleep(round).then(() => pool.removeSlots(writer.sandboxId))
+    const [reader] = await Promise.all([mount(volumeId, { readOnly: true }), removed])
+    expect(existsSync(writer.dir)).toBe(false)
+    expect(readFileSync(join(reader.dir, 'a'), 'utf8')).toBe('one')
+  }
 })
 
 test('the end of a sandbox that wrote nothing makes no version', async () => {

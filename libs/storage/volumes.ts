@@ -187,8 +187,12 @@ export class Volumes {
     return this.#locks.run(`${sandboxId}/${slot}`, () => dropSlot(this.layout, sandboxId, slot))
   }
 
+  /** Under the locks of all its slots: a mount elsewhere may be merging what was staged in one, and note it there. */
   async removeSlots(sandboxId: SandboxId): Promise<void> {
-    await removeSlots(this.layout, await slotRecords(this.layout, sandboxId), sandboxId)
+    const slots = (await slotRecords(this.layout, sandboxId)).map(({ slot }) => slot).sort()
+    const remove = async () => removeSlots(this.layout, await slotRecords(this.layout, sandboxId), sandboxId)
+    const locked = slots.reduce((work, slot) => () => this.#locks.run(`${sandboxId}/${slot}`, work), remove)
+    await locked()
   }
 
   async versionsAfter(volumeId: VolumeId, afterVersion: number): Promise<LoggedVersion[]> {
