@@ -34,7 +34,7 @@ for (const [language, [program, ...args]] of Object.entries(COMMANDS)) {
   for (const generation of [2, 1]) {
     test(`the main job by ${language}, generation ${generation}`, async () => {
       const ran = await run(program, args, { MODAL_SANDBOX_V2: generation === 1 ? '0' : '1' })
-      expect(ran).toMatchObject({ code: 0 })
+      expectSuccess(ran)
       const sandboxId = /^sandbox (sb-\w+)$/m.exec(ran.stdout)?.[1] ?? ''
       if (generation === 2) {
         const types = (await system.history(sandboxId)).map(({ type }) => type)
@@ -47,7 +47,7 @@ for (const [language, [program, ...args]] of Object.entries(COMMANDS)) {
 
 test('`modal run` runs a program to its end, and its sandboxes end with it', async () => {
   const ran = await run(PYTHON, ['-m', 'modal', 'run', join(PROGRAMS, 'run.py')], {})
-  expect(ran).toMatchObject({ code: 0 })
+  expectSuccess(ran)
   const sandboxId = /^sandbox (sb-\w+)$/m.exec(ran.stdout)?.[1] ?? ''
   await system.ok('wait', sandboxId).catch(() => {})
   const types = (await system.history(sandboxId)).map(({ type }) => type)
@@ -78,6 +78,11 @@ test('a token that is not valid is refused by the SDK’s own error', async () =
   expect(code).not.toBe(0)
   expect(stderr).toContain('UNAUTHENTICATED')
 }, 60_000)
+
+/** What the program said is the cause of its failure. */
+function expectSuccess({ code, stdout, stderr }: Ran): void {
+  expect({ code, said: code === 0 ? '' : `${stdout}${stderr}` }).toEqual({ code: 0, said: '' })
+}
 
 function run(program: string, args: readonly string[], env: Record<string, string>): Promise<Ran> {
   return execute(program, args, { env: { ...process.env, ...system.env, ...env } })
