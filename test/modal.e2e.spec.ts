@@ -4,12 +4,13 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { type Ran, ROOT, TestSystem } from './system.js'
+import { type Ran, ROOT, runProgram, TestSystem } from './system.js'
 
 const PROGRAMS = join(ROOT, 'test', 'modal')
 const BUILT = join(ROOT, '.sandtrail', 'modal-sdks')
 const PYTHON = join(BUILT, 'python', 'bin', 'python')
 const GO = join(BUILT, 'go')
+const SDK_MS_MAX = 300_000
 const PYTHON_SDK = 'modal==1.6.4'
 
 const COMMANDS = {
@@ -85,26 +86,10 @@ function expectSuccess({ code, stdout, stderr }: Ran): void {
 }
 
 function run(program: string, args: readonly string[], env: Record<string, string>): Promise<Ran> {
-  return execute(program, args, { env: { ...process.env, ...system.env, ...env } })
+  return runProgram(program, args, { env: { ...process.env, ...system.env, ...env }, timeoutMs: SDK_MS_MAX })
 }
 
 async function ok(program: string, args: string[], options: { cwd?: string } = {}): Promise<void> {
-  const { code, stdout, stderr } = await execute(program, args, options)
+  const { code, stdout, stderr } = await runProgram(program, args, { ...options, timeoutMs: SDK_MS_MAX })
   if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}: ${stderr || stdout}`)
-}
-
-async function execute(
-  program: string,
-  args: readonly string[],
-  options: { cwd?: string; env?: NodeJS.ProcessEnv },
-): Promise<Ran> {
-  const child = spawn(program, [...args], { ...options, stdio: ['ignore', 'pipe', 'pipe'], timeout: 300_000 })
-  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', (chunk) => stdout.push(chunk))
-  child.stderr.on('data', (chunk) => stderr.push(chunk))
-  const code = await new Promise<number>((resolve, reject) => {
-    child.on('error', reject)
-    child.on('close', (exit) => resolve(exit ?? 255))
-  })
-  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
 }

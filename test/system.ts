@@ -33,6 +33,29 @@ export interface HistoryEvent {
   data: JsonObject
 }
 
+/** Runs a program to its end; 255 as its code when a signal ended it. */
+export async function runProgram(
+  program: string,
+  args: readonly string[],
+  {
+    stdin = '',
+    timeoutMs,
+    ...options
+  }: { stdin?: string | Buffer; timeoutMs: number; env?: NodeJS.ProcessEnv; cwd?: string },
+): Promise<Ran> {
+  const child = spawn(program, [...args], { ...options, timeout: timeoutMs })
+  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
+  child.stdout.on('data', (chunk) => stdout.push(chunk))
+  child.stderr.on('data', (chunk) => stderr.push(chunk))
+  child.stdin.on('error', () => {}) // A program that does not read its stdin is no fault.
+  child.stdin.end(stdin)
+  const code = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (exit, signal) => resolve(exit ?? (signal ? 255 : 254)))
+  })
+  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
+}
+
 export class TestSystem {
   private constructor(readonly system: System) {}
 
@@ -58,17 +81,7 @@ export class TestSystem {
     }: { stdin?: string | Buffer; timeoutMs?: number; token?: string | undefined } = {},
   ): Promise<Ran> {
     const env = { ...process.env, ...this.env, SANDTRAIL_TOKEN: token }
-    const child = spawn(CLI, args, { env, timeout: timeoutMs })
-    const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
-    child.stdout.on('data', (chunk) => stdout.push(chunk))
-    child.stderr.on('data', (chunk) => stderr.push(chunk))
-    child.stdin.on('error', () => {}) // A program that does not read its stdin is no fault.
-    child.stdin.end(stdin)
-    const code = await new Promise<number>((resolve, reject) => {
-      child.on('error', reject)
-      child.on('close', (exit, signal) => resolve(exit ?? (signal ? 255 : 254)))
-    })
-    return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
+    return await runProgram(CLI, args, { env, stdin, timeoutMs })
   }
 
   /** Runs the CLI, which must succeed, and gives its stdout without the trailing newline. */

@@ -96,7 +96,7 @@ export async function readSecret(
   const secret = await findSecretByName(db, tenant, environment, name)
   if (secret !== null) return secret
   throw new Rejected('NOT_FOUND', `Secret '${name.slice(0, 64)}' not found`, {
-    hint: '`sandtrail secret create NAME KEY=VALUE` makes one',
+    hint: '`modal secret create NAME KEY=VALUE` makes one',
   })
 }
 

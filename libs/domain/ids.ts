@@ -13,7 +13,7 @@ export type AppId = Id<'ap'>
 export type WorkerId = Id<'wk'>
 
 const ULID = /^[0-9A-HJKMNP-TV-Z]{26}$/
-const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+export const ULID_DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 /** True when `text` is `<prefix>-<ULID>`. No client string becomes a path or a subject before it passed here. */
 export function isId<P extends string>(prefix: P, text: unknown): text is Id<P> {
@@ -25,14 +25,14 @@ export function makeId<P extends string>(prefix: P, atMs: number, random: Uint8A
   let time = ''
   let rest = atMs
   for (let i = 0; i < 10; i++) {
-    time = ALPHABET[rest % 32] + time
+    time = ULID_DIGITS[rest % 32] + time
     rest = Math.floor(rest / 32)
   }
   let bits = 0n
   for (const byte of random.subarray(0, 10)) bits = (bits << 8n) | BigInt(byte)
   let tail = ''
   for (let i = 0; i < 16; i++) {
-    tail = ALPHABET[Number(bits & 31n)] + tail
+    tail = ULID_DIGITS[Number(bits & 31n)] + tail
     bits >>= 5n
   }
   return `${prefix}-${time}${tail}`

@@ -11,6 +11,7 @@ import type { PeerCertificate } from 'node:tls'
 import { SignJWT } from 'jose'
 import { type ErrorBody, fromErrorBody, SandtrailError } from '#libs/domain'
 import type { Database } from '#libs/event-store'
+import { Recent } from '../recent.js'
 import { OutputDropped } from './output-dropped.js'
 
 export interface DataPlaneRequest {
@@ -50,7 +51,7 @@ const FIND_ADDRESS = `
 
 export class DataPlane {
   private readonly workers = new Map<string, Worker>()
-  private readonly tokens = new Map<string, { token: string; madeAtMs: number }>()
+  private readonly tokens = new Recent<{ token: string; madeAtMs: number }>(TOKENS_MAX)
 
   constructor(
     private readonly db: Database,
@@ -120,10 +121,7 @@ export class DataPlane {
       .setIssuedAt()
       .setExpirationTime(`${TOKEN_SECONDS}s`)
       .sign(this.key)
-    this.tokens.delete(name)
     this.tokens.set(name, { token, madeAtMs: now })
-    const [oldest] = this.tokens.keys()
-    if (this.tokens.size > TOKENS_MAX && oldest !== undefined) this.tokens.delete(oldest)
     return token
   }
 }

@@ -10,8 +10,8 @@ import type { Gateway } from '../gateway.js'
 import { type Call, callOf, originOf } from './calls.js'
 import { requireEnvironment } from './environments.js'
 import { AppState, type ModalClient, ObjectCreationType } from './gen/client_pb.js'
+import { seconds } from './times.js'
 
-const NAME = /^[A-Za-z0-9._-]{1,64}$/
 /** The SDKs open the stream again; they ask for 55. */
 const LOGS_S_MAX = 55
 
@@ -50,9 +50,6 @@ export function apps(gateway: Gateway): Apps {
   const { db, messaging, waiter } = gateway
 
   async function getOrCreate(call: Call, environment: string, name: string): Promise<AppId> {
-    if (!NAME.test(name)) {
-      throw new Rejected('INVALID_ARGUMENT', 'a name has 1 to 64 letters, digits, ".", "_" or "-"')
-    }
     const known = await findApp(db, call.tenant, { name, environment })
     if (known !== null) return known
     try {
@@ -148,9 +145,4 @@ function listItem(app: AppRow) {
 function stateOf({ state, kind }: Pick<AppView, 'state' | 'kind'>): AppState {
   if (state === 'stopped') return AppState.STOPPED
   return kind === 'ephemeral' ? AppState.EPHEMERAL : AppState.DEPLOYED
-}
-
-/** 0 for never. */
-function seconds(time: Date | null): number {
-  return time === null ? 0 : +time / 1_000
 }

@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from '@jest/globals'
-import { OPTIONS } from './create-options.js'
+import { OPTIONS, snakeCase } from './create-options.js'
 import { ModalClient } from './gen/client_pb.js'
 import { TaskCommandRouter } from './gen/task_command_router_pb.js'
 import { NOT_SERVED, reasonFor } from './not-served.js'
@@ -11,7 +11,6 @@ const PAGE = new URL('../../../docs/modal-compatibility.md', import.meta.url)
 const BEGIN = '<!-- lists: written by apps/gateway/modal/compatibility.spec.ts -->\n'
 
 const code = (names: string[]) => names.map((name) => `\`${name}\``).join(', ')
-const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
 function lists(): string {
   const rpcs = [ModalClient, TaskCommandRouter].map(
@@ -20,9 +19,9 @@ function lists(): string {
   const refusedRpcs = Object.entries(NOT_SERVED).map(([why, names]) => `| ${code(names)} | ${why} |`)
   const options = Object.entries(OPTIONS)
   const named = (wanted: string) =>
-    code(options.filter(([, each]) => each === wanted).map(([name]) => snake(name)))
+    code(options.filter(([, each]) => each === wanted).map(([name]) => snakeCase(name)))
   const refused = options.flatMap(([name, each]) =>
-    typeof each === 'object' ? [`| \`${snake(name)}\` | ${each.refused} |`] : [],
+    typeof each === 'object' ? [`| \`${snakeCase(name)}\` | ${each.refused} |`] : [],
   )
   return [
     '## Calls that are served',

@@ -193,6 +193,7 @@ function scaled(value: number | undefined, factor: number): number | null {
   return given === null ? null : given * factor
 }
 
-function snakeCase(text: string): string {
+/** As the SDKs' own option is called. */
+export function snakeCase(text: string): string {
   return text.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 }

@@ -4,11 +4,10 @@
  * sandbox: 128 bits, as a ULID or in base 62, so nothing needs to be stored. A task is its sandbox, seen as a container.
  */
 
-import { isId, Rejected, type SandboxId } from '#libs/domain'
+import { isId, Rejected, type SandboxId, ULID_DIGITS } from '#libs/domain'
 
 export type Generation = 1 | 2
 
-const ULID_DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 const BASE62_DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const ULID_LENGTH = 26
 /** 62^22 > 2^128. */

@@ -3,6 +3,7 @@
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect'
 import type { Gateway } from '../gateway.js'
 import { readSandbox } from '../lookup.js'
+import { Recent } from '../recent.js'
 import { callOf } from './calls.js'
 import { FileDescriptor, type ModalClient, type SandboxGetLogsRequest } from './gen/client_pb.js'
 import { StdioFileDescriptor } from './gen/task_command_router_pb.js'
@@ -17,7 +18,7 @@ type MainStdio = Pick<ServiceImpl<typeof ModalClient>, 'sandboxGetLogs' | 'sandb
 
 export function mainStdio(gateway: Gateway): MainStdio {
   /** By sandbox: the last write, and where the next begins. A gateway that has just started asks the worker. */
-  const writers = new Map<string, { index: number; offset: number }>()
+  const writers = new Recent<{ index: number; offset: number }>(WRITERS_MAX)
 
   async function view(sandboxId: string, context: HandlerContext) {
     return await readSandbox(gateway.db, callOf(context).tenant, sandboxIdFrom(sandboxId))
@@ -72,10 +73,7 @@ export function mainStdio(gateway: Gateway): MainStdio {
       const offset =
         last?.offset ?? (index === 1 ? 0 : await writeMainStdin(gateway, sandbox, NOTHING, context.signal))
       await writeMainStdin(gateway, sandbox, { offset: BigInt(offset), data: input, eof }, context.signal)
-      writers.delete(sandbox.sandboxId)
       writers.set(sandbox.sandboxId, { index, offset: offset + input.length })
-      const [oldest] = writers.keys()
-      if (writers.size > WRITERS_MAX && oldest !== undefined) writers.delete(oldest)
       return {}
     },
   }

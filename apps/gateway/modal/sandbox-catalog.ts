@@ -2,7 +2,7 @@
 
 import { create } from '@bufbuild/protobuf'
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect'
-import { isId, makeId, Rejected, type SandboxId } from '#libs/domain'
+import { isId, Rejected, type SandboxId } from '#libs/domain'
 import { findClaim, type SandboxRow } from '#libs/event-store'
 import { sendCommand } from '../commands.js'
 import type { Gateway } from '../gateway.js'
@@ -23,6 +23,7 @@ import {
 import { type Generation, sandboxIdFor, sandboxIdFrom, sandboxIdOfTask, taskIdFor } from './ids.js'
 import { resultOf } from './results.js'
 import { metadataOf, tagsFrom } from './sandboxes.js'
+import { firstIdAt, seconds, timeIn } from './times.js'
 
 const PAGE = 100
 const LIVING = ['created', 'starting', 'running', 'stopping']
@@ -170,38 +171,4 @@ function infoOf(row: SandboxRow, generation: Generation) {
 
 function tagList(tags: Record<string, string>) {
   return Object.entries(tags).map(([tagName, tagValue]) => ({ tagName, tagValue }))
-}
-
-/** 0 for never. */
-function seconds(time: Date | string | null): number {
-  return time === null ? 0 : +new Date(time) / 1_000
-}
-
-/**
- * The SDKs page by a time, strictly before it, so no two sandboxes may have the same: it is read from the id, its
- * milliseconds and, as their fraction, the first 11 of its random bits (a double holds no more of today's seconds).
- */
-const FRACTIONS = 2 ** 11
-const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
-
-export function timeIn(sandboxId: string): number {
-  const digits = [...sandboxId.slice('sb-'.length)].map((digit) => ALPHABET.indexOf(digit))
-  const ms = digits.slice(0, 10).reduce((value, digit) => value * 32 + digit, 0)
-  const fraction = Math.floor((digits[10]! * 1_024 + digits[11]! * 32 + digits[12]!) / 16) / FRACTIONS
-  return (ms + fraction) / 1_000
-}
-
-/** Every sandbox with an earlier time has a lower id. */
-export function firstIdAt(time: number): SandboxId {
-  const units = Math.round(time * 1_000 * FRACTIONS)
-  const fraction = units % FRACTIONS
-  return makeId('sb', (units - fraction) / FRACTIONS, bytesOf(fraction))
-}
-
-/** The 11 bits in front of 80. */
-function bytesOf(fraction: number): Uint8Array {
-  const bytes = new Uint8Array(10)
-  bytes[0] = fraction >> 3
-  bytes[1] = (fraction & 7) << 5
-  return bytes
 }

@@ -15,6 +15,7 @@ import {
 import { callOf } from './calls.js'
 import { requireEnvironment } from './environments.js'
 import { type ModalClient, ObjectCreationType, type SecretGetOrCreateRequest } from './gen/client_pb.js'
+import { seconds } from './times.js'
 
 type Secrets = Pick<
   ServiceImpl<typeof ModalClient>,
@@ -64,7 +65,7 @@ export function secrets(gateway: Gateway): Secrets {
       const stored = await secretsOf(gateway, { tenant: callOf(context).tenant, environment })
       const items = stored.map((secret) => ({
         label: secret.name ?? '',
-        createdAt: +secret.createdAt / 1_000,
+        createdAt: seconds(secret.createdAt),
         environmentName: environment,
         secretId: secret.secretId,
         metadata: metadataOf(secret),

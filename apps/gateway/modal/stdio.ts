@@ -109,12 +109,12 @@ export async function writeStdin(
   gateway: Gateway,
   tenant: string,
   execId: string,
-  { offset, data, eof }: Write,
+  write: Write,
   signal: AbortSignal,
 ): Promise<void> {
+  if (write.data.length === 0 && !write.eof) return
   const exec = await readExec(gateway.db, tenant, execId)
-  if (data.length > 0) await put(gateway, exec, { offset: Number(offset), eof: false, data }, signal)
-  if (eof) await closeStdin(gateway, exec, signal)
+  await writeBy((chunk) => put(gateway, exec, chunk, signal), write)
 }
 
 /** A stream that is cut off before its end leaves stdin open: it is gone on with by another. */
@@ -132,7 +132,7 @@ export async function streamStdin(
   const { tenant, execId } = await find(first.value)
   const exec = await readExec(gateway.db, tenant, execId)
   // Bytes on their way can be sent once only, so the worker must know the exec by then.
-  await statusOfStdin(gateway, tenant, execId, signal)
+  await put(gateway, exec, STATUS, signal)
   let ended = false
   async function* bytes() {
     for (;;) {
@@ -147,8 +147,9 @@ export async function streamStdin(
     }
   }
   const body = Readable.from(bytes(), { objectMode: false })
-  await output.writeStdin(gateway, exec, { offset: Number(first.value.offset), eof: false, body, signal })
-  if (ended) await closeStdin(gateway, exec, signal)
+  const offset = Number(first.value.offset)
+  const { acceptedTo } = await output.writeStdin(gateway, exec, { offset, eof: false, body, signal })
+  if (ended) await put(gateway, exec, { offset: acceptedTo, eof: true, data: EMPTY }, signal)
 }
 
 export async function statusOfStdin(
@@ -158,37 +159,49 @@ export async function statusOfStdin(
   signal: AbortSignal,
 ): Promise<{ numBytesWritten: bigint; closed: boolean }> {
   const exec = await readExec(gateway.db, tenant, execId)
-  const { acceptedTo } = await put(gateway, exec, { offset: 0, eof: false, data: EMPTY }, signal)
+  const { acceptedTo } = await put(gateway, exec, STATUS, signal)
   return { numBytesWritten: BigInt(acceptedTo), closed: false }
 }
 
-/** Resolves with the offset of the next byte. */
+/** Resolves with the offset of the next byte; so does a write of nothing. */
 export async function writeMainStdin(
   gateway: Gateway,
   sandbox: SandboxView,
-  { offset, data, eof }: Write,
+  write: Write,
   signal: AbortSignal,
 ): Promise<number> {
-  const send = async (at: number, bytes: Uint8Array, end: boolean) => {
-    const body = Readable.from([Buffer.from(bytes)])
-    return (await output.writeMainStdin(gateway, sandbox, { offset: at, eof: end, body, signal })).acceptedTo
-  }
-  const acceptedTo = data.length > 0 ? await send(Number(offset), data, false) : await send(0, EMPTY, false)
-  return eof ? await send(acceptedTo, EMPTY, true) : acceptedTo
+  return await writeBy(({ offset, eof, data }) => {
+    const body = Readable.from([Buffer.from(data)])
+    return output.writeMainStdin(gateway, sandbox, { offset, eof, body, signal })
+  }, write)
+}
+
+interface Chunk {
+  offset: number
+  eof: boolean
+  data: Uint8Array
 }
 
 const EMPTY = new Uint8Array()
+/** Says how far stdin has got, and changes nothing. */
+const STATUS: Chunk = { offset: 0, eof: false, data: EMPTY }
 
-async function closeStdin(gateway: Gateway, exec: ExecView, signal: AbortSignal): Promise<void> {
-  const { acceptedTo } = await put(gateway, exec, { offset: 0, eof: false, data: EMPTY }, signal)
-  await put(gateway, exec, { offset: acceptedTo, eof: true, data: EMPTY }, signal)
+/** The bytes, and then the end of file where they have ended. */
+async function writeBy(
+  send: (chunk: Chunk) => Promise<{ acceptedTo: number }>,
+  { offset, data, eof }: Write,
+): Promise<number> {
+  const bytes = data.length === 0 ? STATUS : { offset: Number(offset), eof: false, data }
+  const { acceptedTo } = await send(bytes)
+  if (eof) await send({ offset: acceptedTo, eof: true, data: EMPTY })
+  return acceptedTo
 }
 
 /** Sends bytes that are at hand, again when the worker had not heard of the exec yet. */
 async function put(
   gateway: Gateway,
   exec: ExecView,
-  { offset, eof, data }: { offset: number; eof: boolean; data: Uint8Array },
+  { offset, eof, data }: Chunk,
   signal: AbortSignal,
 ): Promise<{ acceptedTo: number }> {
   const send = () =>

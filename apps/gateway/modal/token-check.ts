@@ -3,13 +3,14 @@
 import { Rejected } from '#libs/domain'
 import { findTokenById } from '#libs/event-store'
 import type { Gateway } from '../gateway.js'
+import { Recent } from '../recent.js'
 
 /** A revocation holds after so long at the latest. */
 const BELIEVED_MS = 5_000
 const KNOWN_MAX = 10_000
 
 export class TokenCheck {
-  private readonly seenAtMs = new Map<string, number>()
+  private readonly seenAtMs = new Recent<number>(KNOWN_MAX)
 
   constructor(private readonly gateway: Pick<Gateway, 'db'>) {}
 
@@ -22,9 +23,6 @@ export class TokenCheck {
     if (token === null || token.revokedAt !== null) {
       throw new Rejected('UNAUTHENTICATED', 'the token behind this access was revoked')
     }
-    this.seenAtMs.delete(tokenId)
     this.seenAtMs.set(tokenId, now)
-    const [oldest] = this.seenAtMs.keys()
-    if (this.seenAtMs.size > KNOWN_MAX && oldest !== undefined) this.seenAtMs.delete(oldest)
   }
 }

@@ -5,13 +5,11 @@
 
 import type { KeyObject } from 'node:crypto'
 import { randomBytes } from 'node:crypto'
-import { jwtVerify, SignJWT } from 'jose'
+import { type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import { Rejected, type SandboxId } from '#libs/domain'
 
-/** Renewed by the SDKs at half of it. */
-const CLIENT_SECONDS = 3_600
-/** Of a sandbox's whole life at most: an SDK whose token has not expired on paper never asks for another. */
-const ROUTER_SECONDS = 3_600
+/** A client's is renewed by the SDKs at half of it, a router's when a call is refused near its end. */
+const SECONDS = 3_600
 
 const CLIENT = 'modal-client'
 const ROUTER = 'modal-router'
@@ -23,30 +21,29 @@ export interface RouterAccess {
   sandboxId: SandboxId
 }
 
-/** Go reads `exp` as a whole number; JavaScript decodes the payload as base64, which has no "-" and no "_". */
+/** JavaScript decodes the payload as base64, which has no "-" and no "_". */
 export async function signClientToken(key: KeyObject, tenant: string): Promise<string> {
   for (;;) {
-    const token = await new SignJWT({ nonce: randomBytes(6).toString('hex') })
-      .setProtectedHeader({ alg: 'EdDSA', typ: 'JWT' })
-      .setSubject(tenant)
-      .setAudience(CLIENT)
-      .setIssuedAt()
-      .setExpirationTime(`${CLIENT_SECONDS}s`)
-      .sign(key)
+    const token = await sign(key, CLIENT, tenant, { nonce: randomBytes(6).toString('hex') })
     if (!/[-_]/.test(token.split('.')[1]!)) return token
   }
 }
 
-export async function signRouterToken(
+export function signRouterToken(
   key: KeyObject,
   { tenant, tokenId, sandboxId }: RouterAccess,
 ): Promise<string> {
-  return await new SignJWT({ tenant, tokenId })
+  return sign(key, ROUTER, sandboxId, { tenant, tokenId })
+}
+
+/** Go reads `exp` as a whole number. */
+function sign(key: KeyObject, audience: string, subject: string, claims: JWTPayload): Promise<string> {
+  return new SignJWT(claims)
     .setProtectedHeader({ alg: 'EdDSA', typ: 'JWT' })
-    .setSubject(sandboxId)
-    .setAudience(ROUTER)
+    .setSubject(subject)
+    .setAudience(audience)
     .setIssuedAt()
-    .setExpirationTime(`${ROUTER_SECONDS}s`)
+    .setExpirationTime(`${SECONDS}s`)
     .sign(key)
 }
 

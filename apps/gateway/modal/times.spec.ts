@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { makeId } from '#libs/domain'
-import { firstIdAt, timeIn } from './sandbox-catalog.js'
+import { firstIdAt, timeIn } from './times.js'
 
 const nearNow = fc
   .tuple(
